@@ -1,0 +1,39 @@
+EXTENSION = walarchive
+MODULE_big = walarchive
+VERSION = 0.1.0
+
+OBJS = walarchive.o \
+	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c))
+
+# the SQL surface, in the order in which its parts depend on one another
+SCHEMA = schema/header.sql schema/source.sql schema/catalog.sql \
+	schema/state.sql schema/mirror.sql schema/control.sql schema/views.sql
+
+DATA_built = walarchive--$(VERSION).sql
+EXTRA_CLEAN = walarchive--$(VERSION).sql $(UNIT_TESTS) tmp_check
+
+PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(VERSION)"'
+SHLIB_LINK = $(libpq) -lpthread
+
+REGRESS = source views privileges errors
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/regress.conf
+TAP_TESTS = 1
+
+UNIT_TESTS = test/unit_base
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+walarchive--$(VERSION).sql: $(SCHEMA)
+	cat $^ > $@
+
+# every object sees every header: the tree is small, and a stale object is not
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+test/unit_base: test/unit_base.c $(wildcard src/base/*.c src/base/*.h)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq
+
+.PHONY: unitcheck
+unitcheck: $(UNIT_TESTS)
+	./test/unit_base

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * source_file.h
+ *	  source.json and cluster.json: a source's settings and what is known of
+ *	  its clusters, on disk, for processes that are attached to no database.
+ *
+ * source.json is what the launcher and the receivers go by.  It is written by
+ * the indexer from the catalog, never by a receiver.  cluster.json lies in a
+ * system identifier's folder and is written once, by the first receiver.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WA_SOURCE_FILE_H
+#define WA_SOURCE_FILE_H
+
+#include "shmem.h"
+
+#define WA_CONNINFO_LEN		4096
+#define WA_FORMAT_VERSION	1
+
+typedef struct WaSourceSettings
+{
+	char		name[WA_SOURCE_NAME_LEN];
+	char		conninfo[WA_CONNINFO_LEN];
+	char		slot_name[WA_SLOT_NAME_LEN];
+	XLogRecPtr	start_lsn;		/* 0: where the slot or the server begins */
+	bool		allow_standby;	/* a server in recovery will do */
+	bool		stop_at_gap;	/* else a gap is recorded and passed over */
+	WaDesiredState desired;
+	bool		drop_slot;		/* when dropping */
+	bool		delete_files;	/* when dropping */
+	uint64		system_identifier;	/* of the current cluster, 0: any */
+	uint64		revision;		/* grows with every change */
+	bool		dropped;		/* dropping is done; the files were kept */
+} WaSourceSettings;
+
+/*
+ * Read <source>/source.json.  Returns false if there is none.  A file that is
+ * not valid raises an error of ERRCODE_DATA_CORRUPTED, or, where 'problem' is
+ * given, returns false with a palloc'd message there.
+ */
+extern bool wa_read_source_file(const char *source, WaSourceSettings *settings,
+								char **problem);
+
+/* Write it atomically and durably; makes the source's folder. */
+extern void wa_write_source_file(const WaSourceSettings *settings);
+
+/* Names of the folders that have a source.json: a List of palloc'd strings. */
+extern struct List *wa_list_source_files(void);
+
+/*
+ * The clusters of a source: returns how many there are and, in 'sysids', at
+ * most 'max' of them, ascending.
+ */
+extern int	wa_list_clusters(const char *source, uint64 *sysids, int max);
+
+/*
+ * Read or write <source>/<system identifier>/cluster.json: the segment size
+ * in bytes, and the server version when it was made.  Reading returns false
+ * if the file is missing.  Writing makes the folders, wal/ included.
+ */
+extern bool wa_read_cluster_file(const char *source, uint64 sysid,
+								 uint32 *segment_size);
+extern void wa_write_cluster_file(const char *source, uint64 sysid,
+								  uint32 segment_size, int server_version);
+
+#endif							/* WA_SOURCE_FILE_H */
