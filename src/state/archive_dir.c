@@ -1,0 +1,296 @@
+/*-------------------------------------------------------------------------
+ *
+ * archive_dir.c
+ *	  Paths below walarchive.directory, and durable small files.
+ *
+ * Syncs are made with fsync itself and not with pg_fsync: the host's own
+ * "fsync = off" must not turn an archive's durability off.  A crash leaves at
+ * most a file with the suffix ".tmp", which the next write replaces.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "miscadmin.h"
+
+#include "archive_dir.h"
+
+const char *
+wa_directory_problem(char *buffer, size_t size)
+{
+	struct stat st;
+	char		real_dir[MAXPGPATH];
+	char		real_data[MAXPGPATH];
+
+	if (wa_directory == NULL || wa_directory[0] == '\0')
+		strlcpy(buffer, "\"walarchive.directory\" is not set", size);
+	else if (stat(wa_directory, &st) != 0)
+		snprintf(buffer, size, "could not access \"walarchive.directory\" \"%s\": %s",
+				 wa_directory, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		snprintf(buffer, size, "\"walarchive.directory\" \"%s\" is not a directory",
+				 wa_directory);
+	else if (access(wa_directory, R_OK | W_OK | X_OK) != 0)
+		snprintf(buffer, size, "\"walarchive.directory\" \"%s\" cannot be written: %s",
+				 wa_directory, strerror(errno));
+	else
+	{
+		/* symbolic links must not hide that it lies inside */
+		if (realpath(wa_directory, real_dir) == NULL ||
+			realpath(DataDir, real_data) == NULL)
+		{
+			snprintf(buffer, size, "could not resolve \"walarchive.directory\" \"%s\": %s",
+					 wa_directory, strerror(errno));
+			return buffer;
+		}
+		if (path_is_prefix_of_path(real_data, real_dir))
+		{
+			snprintf(buffer, size,
+					 "\"walarchive.directory\" \"%s\" lies inside the data directory, where pg_upgrade and pg_rewind would remove it",
+					 wa_directory);
+			return buffer;
+		}
+		return NULL;
+	}
+	return buffer;
+}
+
+/* snprintf into MAXPGPATH bytes that refuses to truncate */
+static void
+join_path(char *path, const char *fmt,...) pg_attribute_printf(2, 3);
+
+static void
+join_path(char *path, const char *fmt,...)
+{
+	va_list		args;
+	int			n;
+
+	va_start(args, fmt);
+	n = vsnprintf(path, MAXPGPATH, fmt, args);
+	va_end(args);
+	if (n < 0 || n >= MAXPGPATH)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("path below \"walarchive.directory\" is too long"),
+				 errhint("Choose a shorter \"walarchive.directory\".")));
+}
+
+void
+wa_source_path(char *path, const char *source)
+{
+	/* names are checked when they enter; a last guard against "../" */
+	if (!wa_source_name_is_valid(source))
+		elog(ERROR, "invalid source name \"%s\"", source);
+	join_path(path, "%s/%s", wa_directory, source);
+}
+
+void
+wa_source_file_path(char *path, const char *source, const char *file)
+{
+	if (!wa_source_name_is_valid(source))
+		elog(ERROR, "invalid source name \"%s\"", source);
+	join_path(path, "%s/%s/%s", wa_directory, source, file);
+}
+
+void
+wa_cluster_path(char *path, const char *source, uint64 sysid)
+{
+	if (!wa_source_name_is_valid(source))
+		elog(ERROR, "invalid source name \"%s\"", source);
+	join_path(path, "%s/%s/" UINT64_FORMAT, wa_directory, source, sysid);
+}
+
+void
+wa_wal_path(char *path, const char *source, uint64 sysid)
+{
+	if (!wa_source_name_is_valid(source))
+		elog(ERROR, "invalid source name \"%s\"", source);
+	join_path(path, "%s/%s/" UINT64_FORMAT "/wal", wa_directory, source, sysid);
+}
+
+int
+wa_lock_file(const char *path)
+{
+	int			fd;
+	int			rc;
+
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open lock file \"%s\": %m", path)));
+	do
+	{
+		rc = flock(fd, LOCK_EX | LOCK_NB);
+	} while (rc != 0 && errno == EINTR);
+	if (rc == 0)
+		return fd;
+	if (errno != EWOULDBLOCK)
+	{
+		int			save_errno = errno;
+
+		close(fd);
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not lock file \"%s\": %m", path)));
+	}
+	close(fd);
+	return -1;
+}
+
+/* fsync of a path; directories are opened read-only */
+static void
+sync_path(const char *path, bool is_dir)
+{
+	int			fd = open(path, (is_dir ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	int			rc;
+
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open \"%s\": %m", path)));
+	rc = fsync(fd);
+	if (rc != 0)
+	{
+		int			save_errno = errno;
+
+		close(fd);
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not fsync \"%s\": %m", path)));
+	}
+	close(fd);
+}
+
+/* The directory part of 'path', into MAXPGPATH bytes. */
+static void
+parent_of(const char *path, char *parent)
+{
+	strlcpy(parent, path, MAXPGPATH);
+	get_parent_directory(parent);
+}
+
+bool
+wa_make_directory(const char *path)
+{
+	char		parent[MAXPGPATH];
+
+	if (mkdir(path, pg_dir_create_mode) != 0)
+	{
+		if (errno == EEXIST)
+			return false;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create directory \"%s\": %m", path)));
+	}
+	parent_of(path, parent);
+	sync_path(parent, true);
+	return true;
+}
+
+void
+wa_write_file(const char *path, const char *content, size_t len)
+{
+	char		tmp[MAXPGPATH];
+	char		parent[MAXPGPATH];
+	size_t		done = 0;
+	int			fd;
+
+	/* two processes may write the same file, each its own version */
+	join_path(tmp, "%s.%d.tmp", path, (int) getpid());
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", tmp)));
+	while (done < len)
+	{
+		ssize_t		n;
+
+		errno = 0;
+		n = write(fd, content + done, len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			int			save_errno = errno ? errno : ENOSPC;
+
+			close(fd);
+			unlink(tmp);
+			errno = save_errno;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not write file \"%s\": %m", tmp)));
+		}
+		done += n;
+	}
+	if (fsync(fd) != 0 || close(fd) != 0 || rename(tmp, path) != 0)
+	{
+		int			save_errno = errno;
+
+		unlink(tmp);
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not make file \"%s\" durable: %m", path)));
+	}
+	parent_of(path, parent);
+	sync_path(parent, true);
+}
+
+char *
+wa_read_file(const char *path, size_t limit, size_t *len)
+{
+	struct stat st;
+	char	   *content;
+	size_t		done = 0;
+	int			fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return NULL;
+	if (fd < 0 || fstat(fd, &st) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	if (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64) st.st_size > limit)
+	{
+		close(fd);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("\"%s\" is not a file of at most %zu bytes", path, limit)));
+	}
+	content = palloc(st.st_size + 1);
+	while (done < (size_t) st.st_size)
+	{
+		ssize_t		n = read(fd, content + done, st.st_size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+		{
+			int			save_errno = errno;
+
+			close(fd);
+			errno = save_errno;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not read file \"%s\": %m", path)));
+		}
+		if (n == 0)
+			break;
+		done += n;
+	}
+	close(fd);
+	content[done] = '\0';
+	*len = done;
+	return content;
+}
