@@ -1,6 +1,7 @@
 EXTENSION = walarchive
 MODULE_big = walarchive
-VERSION = 0.1.0
+# not VERSION: that is PostgreSQL's, once PGXS is included
+EXTVERSION = 0.1.0
 
 OBJS = walarchive.o \
 	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c))
@@ -9,12 +10,14 @@ OBJS = walarchive.o \
 SCHEMA = schema/header.sql schema/source.sql schema/catalog.sql \
 	schema/state.sql schema/mirror.sql schema/control.sql schema/views.sql
 
-DATA_built = walarchive--$(VERSION).sql
-EXTRA_CLEAN = walarchive--$(VERSION).sql $(UNIT_TESTS) tmp_check
+DATA_built = walarchive--$(EXTVERSION).sql
+EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(UNIT_TESTS) tmp_check
 
-PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(VERSION)"'
+PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = $(libpq) -lpthread
 
+# pg_regress does not make the parents of its instance's folder
+REGRESS_PREP = regress-folder
 REGRESS = source views privileges errors
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/regress.conf
 TAP_TESTS = 1
@@ -25,7 +28,7 @@ PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-walarchive--$(VERSION).sql: $(SCHEMA)
+walarchive--$(EXTVERSION).sql: $(SCHEMA)
 	cat $^ > $@
 
 # every object sees every header: the tree is small, and a stale object is not
@@ -37,3 +40,8 @@ test/unit_base: test/unit_base.c $(wildcard src/base/*.c src/base/*.h)
 .PHONY: unitcheck
 unitcheck: $(UNIT_TESTS)
 	./test/unit_base
+
+.PHONY: regress-folder
+regress-folder:
+	rm -rf tmp_check/regress
+	mkdir -p tmp_check
