@@ -30,7 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *slow_path;
+/* a copy: servers overwrite their environment to show a process title */
+static char slow_path[PATH_MAX];
 static size_t slow_path_len;
 static long slow_us;
 
@@ -54,8 +55,9 @@ slow_sync_init(void)
 	*(void **) &real_pwrite = dlsym(RTLD_NEXT, "pwrite");
 	*(void **) &real_pwritev = dlsym(RTLD_NEXT, "pwritev");
 	*(void **) &real_pwritev2 = dlsym(RTLD_NEXT, "pwritev2");
-	slow_path = getenv("WA_SLOW_SYNC_PATH");
-	slow_path_len = slow_path != NULL ? strlen(slow_path) : 0;
+	if (getenv("WA_SLOW_SYNC_PATH") != NULL)
+		snprintf(slow_path, sizeof(slow_path), "%s", getenv("WA_SLOW_SYNC_PATH"));
+	slow_path_len = strlen(slow_path);
 	if (getenv("WA_SLOW_SYNC_US") != NULL)
 		slow_us = atol(getenv("WA_SLOW_SYNC_US"));
 }

@@ -162,7 +162,8 @@ typedef struct Rules
 	Rule rule[MAX_RULES];
 } Rules;
 
-static const char *fault_file;
+/* a copy: servers overwrite their environment to show a process title */
+static char fault_file[PATH_MAX];
 
 /*
  * Counts: the upper 40 bits say whose (file and line), the lower 24 how many
@@ -240,7 +241,8 @@ fault_shim_init(void)
 					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counters == MAP_FAILED)
 		fatal("could not map memory", "counters");
-	fault_file = getenv("WA_FAULT_FILE");
+	if (getenv("WA_FAULT_FILE") != NULL)
+		snprintf(fault_file, sizeof(fault_file), "%s", getenv("WA_FAULT_FILE"));
 }
 
 static void
@@ -402,7 +404,7 @@ current_rules(void)
 
 	if (counters == NULL)
 		fault_shim_init();
-	if (fault_file == NULL || reading)
+	if (fault_file[0] == '\0' || reading)
 		return NULL;
 	if (syscall(SYS_newfstatat, AT_FDCWD, fault_file, &st, 0) != 0)
 	{
