@@ -1,0 +1,317 @@
+-- Views for people and for monitoring.  NULL means unknown.
+
+CREATE VIEW walarchive.stat_receiver AS
+SELECT coalesce(s.name, r.source) AS source,
+	   r.pid,
+	   -- a source that the launcher has not heard of yet
+	   coalesce(r.state, CASE s.state WHEN 'paused' THEN 'paused' ELSE 'starting' END) AS state,
+	   r.sender_host,
+	   r.sender_port,
+	   coalesce(r.system_identifier, s.system_identifier) AS system_identifier,
+	   r.received_tli,
+	   r.written_lsn,
+	   r.flushed_lsn,
+	   r.latest_end_lsn,
+	   r.latest_end_time,
+	   -- the server's end was said a little earlier than the last flush
+	   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
+			 ELSE r.latest_end_lsn - r.flushed_lsn END)::bigint AS lag_bytes,
+	   r.segments_completed,
+	   r.bytes_received,
+	   r.connected_since,
+	   r.last_msg_receipt_time,
+	   r.reconnects,
+	   r.last_error,
+	   r.last_error_time,
+	   r.cause,
+	   r.state_since,
+	   r.server_version
+FROM walarchive.source s
+	FULL JOIN walarchive.receiver_state() r ON r.source = s.name;
+REVOKE ALL ON TABLE walarchive.stat_receiver FROM PUBLIC;
+GRANT SELECT ON TABLE walarchive.stat_receiver TO pg_monitor;
+
+COMMENT ON VIEW walarchive.stat_receiver IS 'live state of each source''s receiver';
+COMMENT ON COLUMN walarchive.stat_receiver.source IS 'name of the source';
+COMMENT ON COLUMN walarchive.stat_receiver.pid IS 'process of the receiver; NULL: none runs';
+COMMENT ON COLUMN walarchive.stat_receiver.state IS 'starting, connecting, catchup, streaming, waiting (retries, see cause), paused, or stopped (the operator has to do something, see cause)';
+COMMENT ON COLUMN walarchive.stat_receiver.sender_host IS 'host of the present or last connection';
+COMMENT ON COLUMN walarchive.stat_receiver.sender_port IS 'port of the present or last connection';
+COMMENT ON COLUMN walarchive.stat_receiver.system_identifier IS 'cluster that is archived';
+COMMENT ON COLUMN walarchive.stat_receiver.received_tli IS 'timeline of the WAL received last';
+COMMENT ON COLUMN walarchive.stat_receiver.written_lsn IS 'end of the WAL that is written, durable or not';
+COMMENT ON COLUMN walarchive.stat_receiver.flushed_lsn IS 'end of the WAL that is durable, and confirmed to the server';
+COMMENT ON COLUMN walarchive.stat_receiver.latest_end_lsn IS 'end of the server''s WAL, as it said last';
+COMMENT ON COLUMN walarchive.stat_receiver.latest_end_time IS 'when the server said so';
+COMMENT ON COLUMN walarchive.stat_receiver.lag_bytes IS 'latest_end_lsn less flushed_lsn';
+COMMENT ON COLUMN walarchive.stat_receiver.segments_completed IS 'segments finished since the launcher knows of the source';
+COMMENT ON COLUMN walarchive.stat_receiver.bytes_received IS 'WAL received since the launcher knows of the source, in bytes';
+COMMENT ON COLUMN walarchive.stat_receiver.connected_since IS 'start of the present connection; NULL: there is none';
+COMMENT ON COLUMN walarchive.stat_receiver.last_msg_receipt_time IS 'when the server was heard last';
+COMMENT ON COLUMN walarchive.stat_receiver.reconnects IS 'connections made after the first one';
+COMMENT ON COLUMN walarchive.stat_receiver.last_error IS 'last error, cured or not';
+COMMENT ON COLUMN walarchive.stat_receiver.last_error_time IS 'when it happened';
+COMMENT ON COLUMN walarchive.stat_receiver.cause IS 'why it is waiting or stopped; NULL: it is not';
+COMMENT ON COLUMN walarchive.stat_receiver.state_since IS 'when the state was entered';
+COMMENT ON COLUMN walarchive.stat_receiver.server_version IS 'version of the server, as in server_version_num';
+
+CREATE VIEW walarchive.health AS
+WITH host AS MATERIALIZED (
+	SELECT h.* FROM walarchive.host_state() h
+), source AS MATERIALIZED (
+	SELECT coalesce(s.name, r.source) AS name,
+		   coalesce(r.desired, s.state) AS desired,
+		   s.created_at,
+		   r.*,
+		   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
+				 ELSE r.latest_end_lsn - r.flushed_lsn END)::bigint AS lag,
+		   r.state IN ('catchup', 'streaming') AS connected,
+		   pg_catalog.clock_timestamp() - coalesce(r.state_since, s.created_at) AS state_age
+	FROM walarchive.source s
+		FULL JOIN walarchive.receiver_state() r ON r.source = s.name
+), finding AS (
+	-- receiver
+	SELECT s.name AS source, 'receiver' AS "check",
+		   CASE
+			   WHEN s.connected AND s.last_msg_receipt_time
+				   < pg_catalog.clock_timestamp() - greatest(2 * pg_catalog.current_setting('walarchive.receive_timeout')::interval, '1 min'::interval)
+				   AND pg_catalog.current_setting('walarchive.receive_timeout')::interval > '0'::interval THEN 'critical'
+			   WHEN s.connected THEN 'ok'
+			   WHEN s.desired IN ('paused', 'dropping') THEN 'warning'
+			   WHEN s.state = 'stopped' OR s.cause_permanent THEN 'critical'
+			   WHEN s.state_age < '30 s'::interval AND s.cause IS NULL THEN 'ok'
+			   WHEN s.state_age > '5 min'::interval THEN 'critical'
+			   ELSE 'warning'
+		   END AS severity,
+		   CASE
+			   WHEN s.connected AND s.last_msg_receipt_time IS NOT NULL
+				   THEN pg_catalog.format('%s, last message of the server at %s', s.state, s.last_msg_receipt_time)
+			   WHEN s.desired = 'paused' THEN 'paused: the server keeps the WAL meanwhile'
+			   WHEN s.desired = 'dropping' THEN pg_catalog.concat_ws(': ', 'being dropped', s.cause, s.last_error)
+			   ELSE pg_catalog.concat_ws(': ', coalesce(s.state, 'starting'), s.cause, s.last_error)
+		   END AS message,
+		   CASE WHEN s.desired = 'paused' THEN 'walarchive.resume_source(name) goes on.'
+				ELSE s.cause_hint END AS hint
+	FROM source s
+
+	UNION ALL
+	-- how far behind
+	SELECT s.name, 'lag',
+		   CASE
+			   WHEN s.lag IS NULL OR NOT s.connected THEN 'unknown'
+			   WHEN s.lag > greatest(1073741824, 16 * s.segment_size::bigint) THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN s.lag IS NULL THEN 'the end of the server''s WAL is not known yet'
+			   WHEN NOT coalesce(s.connected, false) THEN pg_catalog.format('%s behind when the server was heard last', pg_catalog.pg_size_pretty(s.lag))
+			   ELSE pg_catalog.format('%s behind the server', pg_catalog.pg_size_pretty(s.lag))
+		   END,
+		   CASE WHEN s.connected AND s.lag > 1073741824
+				THEN 'If this does not shrink, the network or the archive''s disk is slower than the server writes WAL.' END
+	FROM source s
+
+	UNION ALL
+	-- gaps, as far as the catalog knows
+	SELECT s.name, 'gap',
+		   CASE
+			   WHEN g.open_gaps > 0 THEN 'critical'
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'unknown'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN g.open_gaps > 0 THEN pg_catalog.format('%s gap(s) in the archived WAL, %s missing, the last one on timeline %s because of %s',
+														   g.open_gaps, pg_catalog.pg_size_pretty(g.missing), l.timeline, l.cause)
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'the catalog has not been compared with the files yet'
+			   ELSE 'no gap'
+		   END,
+		   CASE WHEN g.open_gaps > 0 THEN 'No restore can pass a gap. Take a new base backup; walarchive.gap lists what is missing, and walarchive.rescan closes a gap whose files are put back.' END
+	FROM source s
+		CROSS JOIN host h
+		LEFT JOIN walarchive.index_progress p ON p.source = s.name
+		LEFT JOIN LATERAL (SELECT pg_catalog.count(*) AS open_gaps, pg_catalog.sum(g.to_lsn - g.from_lsn) AS missing
+						   FROM walarchive.gap g
+						   WHERE g.source = s.name AND g.closed_at IS NULL) g ON true
+		LEFT JOIN LATERAL (SELECT g.timeline, g.cause
+						   FROM walarchive.gap g
+						   WHERE g.source = s.name AND g.closed_at IS NULL
+						   ORDER BY g.detected_at DESC LIMIT 1) l ON true
+
+	UNION ALL
+	-- room in the source's file system
+	SELECT s.name, 'disk_space',
+		   CASE
+			   WHEN s.free_bytes IS NULL THEN 'unknown'
+			   WHEN s.free_bytes < h.min_free_bytes THEN 'critical'
+			   WHEN s.free_bytes < 2 * h.min_free_bytes THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN s.free_bytes IS NULL THEN 'free space could not be read'
+			   ELSE pg_catalog.format('%s free', pg_catalog.pg_size_pretty(s.free_bytes))
+		   END,
+		   CASE WHEN s.free_bytes < 2 * h.min_free_bytes
+				THEN 'Receivers stop below walarchive.min_free_space and resume by themselves when there is room again.' END
+	FROM source s
+		CROSS JOIN host h
+
+	UNION ALL
+	-- remote_apply would wait for an apply position that an archive never reports
+	SELECT s.name, 'synchronous_commit',
+		   CASE
+			   WHEN s.server_remote_apply IS NULL THEN 'unknown'
+			   WHEN s.server_remote_apply THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN s.server_remote_apply IS NULL THEN 'the server has not been asked yet'
+			   WHEN s.server_remote_apply THEN 'the server runs with synchronous_commit = remote_apply: as a synchronous standby this archive would make commits wait for ever'
+			   ELSE 'the server does not wait for apply'
+		   END,
+		   CASE WHEN s.server_remote_apply
+				THEN 'Use synchronous_commit = on on the server where this archive stands in synchronous_standby_names.' END
+	FROM source s
+
+	UNION ALL
+	-- is the catalog up to date
+	SELECT s.name, 'catalog',
+		   CASE
+			   WHEN s.source IS NULL OR h.catalog_state <> 'ok' THEN 'unknown'
+			   WHEN s.unindexed_segments > 64 THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN s.source IS NULL OR h.catalog_state <> 'ok' THEN 'it is not known how far the catalog has come'
+			   WHEN s.index_wanted THEN 'a comparison of the catalog with the files is due'
+			   ELSE pg_catalog.format('%s segment(s) and %s byte(s) of the journal are not in the catalog yet', s.unindexed_segments, s.unindexed_journal)
+		   END,
+		   CASE WHEN s.unindexed_segments > 64 THEN 'Streaming does not depend on it. See the server log for the indexer''s errors, and walarchive.max_indexers.' END
+	FROM source s
+		CROSS JOIN host h
+
+	UNION ALL
+	-- the host itself
+	SELECT NULL, 'launcher',
+		   CASE
+			   WHEN h.state = 'standby' THEN 'warning'
+			   WHEN h.launcher_pid IS NULL THEN 'critical'
+			   WHEN h.state IN ('starting', 'running') THEN 'ok'
+			   ELSE 'critical'
+		   END,
+		   CASE
+			   WHEN h.state = 'standby' THEN 'this server is in recovery: nothing is archived'
+			   WHEN h.launcher_pid IS NULL THEN 'the launcher is not running'
+			   ELSE pg_catalog.concat_ws(': ', h.state, h.error)
+		   END,
+		   CASE
+			   WHEN h.state = 'standby' THEN 'Receivers start when it is promoted.'
+			   WHEN h.launcher_pid IS NULL THEN 'It is started again every few seconds; see the server log, and max_worker_processes.'
+			   WHEN h.state = 'directory_in_use' THEN 'Another server archives into the same walarchive.directory: give each its own.'
+			   WHEN h.state = 'no_directory' THEN 'Set walarchive.directory to a folder that exists, is writable and lies outside the data directory.'
+		   END
+	FROM host h
+
+	UNION ALL
+	SELECT NULL, 'directory',
+		   CASE
+			   WHEN h.state IN ('no_directory', 'directory_in_use') THEN 'critical'
+			   WHEN h.free_bytes IS NULL THEN 'unknown'
+			   WHEN h.free_bytes < h.min_free_bytes THEN 'critical'
+			   WHEN h.free_bytes < 2 * h.min_free_bytes THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN h.state IN ('no_directory', 'directory_in_use') THEN coalesce(h.error, h.state)
+			   WHEN h.free_bytes IS NULL THEN 'free space could not be read'
+			   ELSE pg_catalog.format('%s free', pg_catalog.pg_size_pretty(h.free_bytes))
+		   END,
+		   CASE WHEN h.free_bytes < 2 * h.min_free_bytes
+				THEN 'Receivers stop below walarchive.min_free_space and resume by themselves when there is room again.' END
+	FROM host h
+
+	UNION ALL
+	SELECT NULL, 'workers',
+		   CASE
+			   WHEN EXISTS (SELECT 1 FROM source s WHERE s.cause = 'no_worker') THEN 'critical'
+			   WHEN h.workers_allowed < h.workers_needed THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   pg_catalog.format('%s of %s sources; up to %s background workers are wanted and max_worker_processes is %s',
+							 h.sources, h.max_sources, h.workers_needed, h.workers_allowed),
+		   CASE WHEN h.workers_allowed < h.workers_needed
+				THEN pg_catalog.format('Set max_worker_processes to at least %s, more if other extensions use workers, and restart the server.', h.workers_needed) END
+	FROM host h
+
+	UNION ALL
+	SELECT NULL, 'catalog',
+		   CASE
+			   WHEN h.state = 'standby' THEN 'unknown'
+			   WHEN h.catalog_state = 'ok' THEN 'ok'
+			   WHEN h.catalog_state IN ('version', 'failed') THEN 'critical'
+			   ELSE 'unknown'
+		   END,
+		   CASE h.catalog_state
+			   WHEN 'ok' THEN 'the indexer keeps the catalog'
+			   WHEN 'version' THEN 'library and extension differ in their version: the catalog is not kept'
+			   WHEN 'failed' THEN 'the indexer failed: the catalog is not kept, changes of settings wait'
+			   ELSE 'the indexer has not reported yet'
+		   END,
+		   CASE h.catalog_state
+			   WHEN 'version' THEN 'Run ALTER EXTENSION walarchive UPDATE, or restart the server to load the installed library.'
+			   WHEN 'failed' THEN 'See the server log. Streaming does not depend on the catalog.'
+		   END
+	FROM host h
+)
+SELECT f.source, f."check", f.severity, f.message, f.hint
+FROM finding f;
+REVOKE ALL ON TABLE walarchive.health FROM PUBLIC;
+GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
+
+COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
+COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, disk_space, synchronous_commit, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
+COMMENT ON COLUMN walarchive.health.message IS 'what was found';
+COMMENT ON COLUMN walarchive.health.hint IS 'what to do';
+
+CREATE VIEW walarchive.status AS
+SELECT r.source,
+	   r.state,
+	   w.health,
+	   r.cause,
+	   r.lag_bytes,
+	   r.flushed_lsn,
+	   r.received_tli AS timeline,
+	   r.last_msg_receipt_time,
+	   t.segments,
+	   pg_catalog.pg_size_pretty(t.bytes) AS size,
+	   CASE WHEN i.full_pass_at IS NOT NULL
+			THEN (SELECT pg_catalog.count(*) FROM walarchive.gap g
+				  WHERE g.source = r.source AND g.closed_at IS NULL) END AS open_gaps,
+	   CASE WHEN r.cause IS NOT NULL THEN r.last_error END AS error
+FROM walarchive.stat_receiver r
+	LEFT JOIN walarchive.index_progress i ON i.source = r.source
+	LEFT JOIN (SELECT t.source, pg_catalog.sum(t.segments)::bigint AS segments, pg_catalog.sum(t.bytes)::bigint AS bytes
+			   FROM walarchive.timeline t
+			   GROUP BY t.source) t ON t.source = r.source
+	LEFT JOIN (SELECT h.source,
+					  CASE pg_catalog.max(CASE h.severity WHEN 'critical' THEN 3 WHEN 'warning' THEN 2 WHEN 'unknown' THEN 1 ELSE 0 END)
+						  WHEN 3 THEN 'critical' WHEN 2 THEN 'warning' WHEN 1 THEN 'unknown' ELSE 'ok' END AS health
+			   FROM walarchive.health h
+			   GROUP BY h.source) w ON w.source = r.source;
+REVOKE ALL ON TABLE walarchive.status FROM PUBLIC;
+GRANT SELECT ON TABLE walarchive.status TO pg_monitor;
+
+COMMENT ON VIEW walarchive.status IS 'each source at a glance';
+COMMENT ON COLUMN walarchive.status.source IS 'name of the source';
+COMMENT ON COLUMN walarchive.status.state IS 'state of the receiver, as in stat_receiver';
+COMMENT ON COLUMN walarchive.status.health IS 'worst severity of the source''s checks in the view health';
+COMMENT ON COLUMN walarchive.status.cause IS 'why it is waiting or stopped; NULL: it is not';
+COMMENT ON COLUMN walarchive.status.lag_bytes IS 'WAL of the server that is not durable here yet, in bytes';
+COMMENT ON COLUMN walarchive.status.flushed_lsn IS 'end of the durable and confirmed WAL';
+COMMENT ON COLUMN walarchive.status.timeline IS 'timeline of the WAL received last';
+COMMENT ON COLUMN walarchive.status.last_msg_receipt_time IS 'when the server was heard last';
+COMMENT ON COLUMN walarchive.status.segments IS 'finished segments in the archive, of all clusters and timelines';
+COMMENT ON COLUMN walarchive.status.size IS 'size of the finished segments';
+COMMENT ON COLUMN walarchive.status.open_gaps IS 'gaps in the archived WAL; NULL: not compared yet';
+COMMENT ON COLUMN walarchive.status.error IS 'the error behind the cause';
