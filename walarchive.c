@@ -26,13 +26,13 @@
 
 PG_MODULE_MAGIC;
 
-char	   *wa_directory = NULL;
-char	   *wa_database = NULL;
-int			wa_max_sources = 16;
-int			wa_max_indexers = 2;
-int			wa_status_interval = 10000;
-int			wa_receive_timeout = 30000;
-int			wa_min_free_space = 512;
+char *wa_directory = NULL;
+char *wa_database = NULL;
+int wa_max_sources = 16;
+int wa_max_indexers = 2;
+int wa_status_interval = 10000;
+int wa_receive_timeout = 30000;
+int wa_min_free_space = 512;
 
 PGDLLEXPORT void _PG_init(void);
 

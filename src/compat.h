@@ -14,6 +14,7 @@
 
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/memutils.h"
 
 #if PG_VERSION_NUM < 150000
 #error "walarchive needs PostgreSQL 15 or newer"
@@ -38,4 +39,4 @@
 #include "storage/waiteventset.h"
 #endif
 
-#endif							/* WA_COMPAT_H */
+#endif /* WA_COMPAT_H */

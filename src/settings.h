@@ -11,11 +11,11 @@
 
 #include "postgres.h"
 
-extern PGDLLIMPORT char *wa_database;	/* walarchive.database */
-extern PGDLLIMPORT int wa_max_sources;	/* walarchive.max_sources */
-extern PGDLLIMPORT int wa_max_indexers; /* walarchive.max_indexers */
-extern PGDLLIMPORT int wa_status_interval;	/* ms */
-extern PGDLLIMPORT int wa_receive_timeout;	/* ms, 0 disables */
-extern PGDLLIMPORT int wa_min_free_space;	/* MB, 0 disables */
+extern PGDLLIMPORT char *wa_database;      /* walarchive.database */
+extern PGDLLIMPORT int wa_max_sources;     /* walarchive.max_sources */
+extern PGDLLIMPORT int wa_max_indexers;    /* walarchive.max_indexers */
+extern PGDLLIMPORT int wa_status_interval; /* ms */
+extern PGDLLIMPORT int wa_receive_timeout; /* ms, 0 disables */
+extern PGDLLIMPORT int wa_min_free_space;  /* MB, 0 disables */
 
-#endif							/* WA_SETTINGS_H */
+#endif /* WA_SETTINGS_H */

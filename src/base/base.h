@@ -22,4 +22,4 @@
 
 #include "access/xlogdefs.h"
 
-#endif							/* WA_BASE_H */
+#endif /* WA_BASE_H */

@@ -12,7 +12,7 @@ put(WaJsonWriter *w, const char *text, size_t len)
 {
 	if (w->used < w->size)
 	{
-		size_t		room = w->size - w->used;
+		size_t room = w->size - w->used;
 
 		memcpy(w->buffer + w->used, text, len < room ? len : room);
 	}
@@ -25,7 +25,7 @@ put_quoted(WaJsonWriter *w, const char *value)
 	put(w, "\"", 1);
 	for (const unsigned char *p = (const unsigned char *) value; *p; p++)
 	{
-		char		escape[8];
+		char escape[8];
 
 		if (*p == '"' || *p == '\\')
 		{
@@ -77,8 +77,8 @@ wa_json_string(WaJsonWriter *w, const char *key, const char *value)
 void
 wa_json_uint(WaJsonWriter *w, const char *key, uint64 value)
 {
-	char		text[32];
-	int			len = snprintf(text, sizeof(text), UINT64_FORMAT, value);
+	char text[32];
+	int len = snprintf(text, sizeof(text), UINT64_FORMAT, value);
 
 	put_key(w, key);
 	put(w, text, len);
@@ -94,7 +94,7 @@ wa_json_bool(WaJsonWriter *w, const char *key, bool value)
 void
 wa_json_lsn(WaJsonWriter *w, const char *key, XLogRecPtr value)
 {
-	char		text[32];
+	char text[32];
 
 	snprintf(text, sizeof(text), "%X/%X", LSN_FORMAT_ARGS(value));
 	wa_json_string(w, key, text);
@@ -103,7 +103,7 @@ wa_json_lsn(WaJsonWriter *w, const char *key, XLogRecPtr value)
 bool
 wa_json_end(WaJsonWriter *w)
 {
-	bool		fits;
+	bool fits;
 
 	put(w, "}", 1);
 	fits = w->used < w->size;
@@ -144,7 +144,7 @@ take_char(Cursor *c, char expected)
 static bool
 take_string(Cursor *c, char *out, size_t size, bool *too_long)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	if (!take_char(c, '"'))
 		return false;
@@ -186,30 +186,30 @@ take_string(Cursor *c, char *out, size_t size, bool *too_long)
 					ch = '\t';
 					break;
 				case 'u':
+				{
+					int v = 0;
+
+					if (c->end - c->p < 4)
+						return false;
+					for (int i = 0; i < 4; i++)
 					{
-						int			v = 0;
+						char h = *c->p++;
 
-						if (c->end - c->p < 4)
+						if (h >= '0' && h <= '9')
+							v = v * 16 + h - '0';
+						else if (h >= 'a' && h <= 'f')
+							v = v * 16 + h - 'a' + 10;
+						else if (h >= 'A' && h <= 'F')
+							v = v * 16 + h - 'A' + 10;
+						else
 							return false;
-						for (int i = 0; i < 4; i++)
-						{
-							char		h = *c->p++;
-
-							if (h >= '0' && h <= '9')
-								v = v * 16 + h - '0';
-							else if (h >= 'a' && h <= 'f')
-								v = v * 16 + h - 'a' + 10;
-							else if (h >= 'A' && h <= 'F')
-								v = v * 16 + h - 'A' + 10;
-							else
-								return false;
-						}
-						/* we write other characters as they are */
-						if (v == 0 || v > 0x7f)
-							return false;
-						ch = (unsigned char) v;
 					}
-					break;
+					/* we write other characters as they are */
+					if (v == 0 || v > 0x7f)
+						return false;
+					ch = (unsigned char) v;
+				}
+				break;
 				default:
 					return false;
 			}
@@ -243,8 +243,8 @@ take_word(Cursor *c, const char **start, size_t *len)
 		return false;
 	if ((*start)[0] >= 'a')
 		return (*len == 4 && memcmp(*start, "true", 4) == 0) ||
-			(*len == 5 && memcmp(*start, "false", 5) == 0) ||
-			(*len == 4 && memcmp(*start, "null", 4) == 0);
+			   (*len == 5 && memcmp(*start, "false", 5) == 0) ||
+			   (*len == 4 && memcmp(*start, "null", 4) == 0);
 	return true;
 }
 
@@ -256,7 +256,7 @@ static bool
 walk(const char *text, size_t len, const char *key,
 	 char *value, size_t size, const char **word, size_t *word_len)
 {
-	Cursor		c = {text, text + len};
+	Cursor c = {text, text + len};
 
 	if (!take_char(&c, '{'))
 		return false;
@@ -264,9 +264,9 @@ walk(const char *text, size_t len, const char *key,
 	{
 		do
 		{
-			char		name[64];
-			bool		too_long = false;
-			bool		wanted;
+			char name[64];
+			bool too_long = false;
+			bool wanted;
 
 			if (!take_string(&c, name, sizeof(name), &too_long) ||
 				!take_char(&c, ':'))
@@ -284,7 +284,7 @@ walk(const char *text, size_t len, const char *key,
 			else
 			{
 				const char *start;
-				size_t		n;
+				size_t n;
 
 				if (!take_word(&c, &start, &n))
 					return false;
@@ -322,8 +322,8 @@ bool
 wa_json_get_uint(const char *text, size_t len, const char *key, uint64 *value)
 {
 	const char *word;
-	size_t		n;
-	uint64		v = 0;
+	size_t n;
+	uint64 v = 0;
 
 	if (!walk(text, len, key, NULL, 0, &word, &n) || n == 0 || n > 20)
 		return false;
@@ -343,7 +343,7 @@ bool
 wa_json_get_bool(const char *text, size_t len, const char *key, bool *value)
 {
 	const char *word;
-	size_t		n;
+	size_t n;
 
 	if (!walk(text, len, key, NULL, 0, &word, &n))
 		return false;
@@ -360,10 +360,10 @@ bool
 wa_json_get_lsn(const char *text, size_t len, const char *key,
 				XLogRecPtr *value)
 {
-	char		buf[32];
-	uint32		hi,
-				lo;
-	int			used = 0;
+	char buf[32];
+	uint32 hi,
+		lo;
+	int used = 0;
 
 	if (!walk(text, len, key, buf, sizeof(buf), NULL, NULL))
 		return false;

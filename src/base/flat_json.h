@@ -17,10 +17,10 @@
 
 typedef struct WaJsonWriter
 {
-	char	   *buffer;
-	size_t		size;
-	size_t		used;			/* bytes that the whole text needs, no NUL */
-	bool		first;
+	char *buffer;
+	size_t size;
+	size_t used; /* bytes that the whole text needs, no NUL */
+	bool first;
 } WaJsonWriter;
 
 /*
@@ -51,4 +51,4 @@ extern bool wa_json_get_bool(const char *text, size_t len, const char *key,
 extern bool wa_json_get_lsn(const char *text, size_t len, const char *key,
 							XLogRecPtr *value);
 
-#endif							/* WA_FLAT_JSON_H */
+#endif /* WA_FLAT_JSON_H */

@@ -14,13 +14,13 @@
 static bool
 take_number(const char **p, const char *end, int base, int max, uint64 *value)
 {
-	uint64		v = 0;
-	int			n = 0;
+	uint64 v = 0;
+	int n = 0;
 
 	for (; *p < end && n < max; (*p)++, n++)
 	{
-		int			c = (unsigned char) **p;
-		int			digit;
+		int c = (unsigned char) **p;
+		int digit;
 
 		if (c >= '0' && c <= '9')
 			digit = c - '0';
@@ -48,16 +48,16 @@ wa_history_parse(const char *content, size_t len, TimeLineID tli,
 {
 	const char *end = content + len;
 	const char *p = content;
-	XLogRecPtr	begin = 0;
-	TimeLineID	last = 0;
+	XLogRecPtr begin = 0;
+	TimeLineID last = 0;
 
 	history->count = 0;
 	while (p < end)
 	{
 		const char *eol = memchr(p, '\n', end - p);
-		uint64		number,
-					hi,
-					lo;
+		uint64 number,
+			hi,
+			lo;
 
 		if (eol == NULL)
 			eol = end;

@@ -16,19 +16,19 @@
 #include "base.h"
 
 /* A history with more ancestors than this is refused as damaged. */
-#define WA_MAX_TIMELINES	1024
+#define WA_MAX_TIMELINES 1024
 
 typedef struct WaTimelineEntry
 {
-	TimeLineID	tli;
-	XLogRecPtr	begin;			/* where it was entered, 0 for the first */
-	XLogRecPtr	end;			/* where it was left, 0 for the newest */
+	TimeLineID tli;
+	XLogRecPtr begin; /* where it was entered, 0 for the first */
+	XLogRecPtr end;   /* where it was left, 0 for the newest */
 } WaTimelineEntry;
 
 /* The path of timelines that leads to the last entry, oldest first. */
 typedef struct WaHistory
 {
-	int			count;
+	int count;
 	WaTimelineEntry entry[WA_MAX_TIMELINES];
 } WaHistory;
 
@@ -52,4 +52,4 @@ extern const WaTimelineEntry *wa_history_find(const WaHistory *history,
 extern TimeLineID wa_history_timeline_at(const WaHistory *history,
 										 XLogRecPtr lsn);
 
-#endif							/* WA_HISTORY_H */
+#endif /* WA_HISTORY_H */

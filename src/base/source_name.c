@@ -10,13 +10,13 @@
 bool
 wa_source_name_is_valid(const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	if (len == 0 || len >= WA_SOURCE_NAME_LEN)
 		return false;
 	for (size_t i = 0; i < len; i++)
 	{
-		char		c = name[i];
+		char c = name[i];
 
 		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
 			  (i > 0 && (c == '_' || c == '-'))))
@@ -28,13 +28,13 @@ wa_source_name_is_valid(const char *name)
 bool
 wa_slot_name_is_valid(const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	if (len == 0 || len >= WA_SLOT_NAME_LEN)
 		return false;
 	for (size_t i = 0; i < len; i++)
 	{
-		char		c = name[i];
+		char c = name[i];
 
 		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
 			return false;

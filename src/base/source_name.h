@@ -11,8 +11,8 @@
 #include "base.h"
 
 /* with the NUL; "walarchive_" and the name must fit a replication slot's 63 */
-#define WA_SOURCE_NAME_LEN	53
-#define WA_SLOT_NAME_LEN	64
+#define WA_SOURCE_NAME_LEN 53
+#define WA_SLOT_NAME_LEN 64
 
 /*
  * True for 1 to 52 characters of a-z, 0-9, '_' and '-', the first a letter or
@@ -26,4 +26,4 @@ extern bool wa_slot_name_is_valid(const char *name);
 /* "walarchive_<name>" with '-' as '_', into WA_SLOT_NAME_LEN bytes. */
 extern void wa_default_slot_name(char *slot, const char *name);
 
-#endif							/* WA_SOURCE_NAME_H */
+#endif /* WA_SOURCE_NAME_H */

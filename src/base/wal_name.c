@@ -13,8 +13,8 @@ bool
 wa_segment_size_is_valid(uint64 segment_size)
 {
 	return segment_size >= WA_MIN_SEGMENT_SIZE &&
-		segment_size <= WA_MAX_SEGMENT_SIZE &&
-		(segment_size & (segment_size - 1)) == 0;
+		   segment_size <= WA_MAX_SEGMENT_SIZE &&
+		   (segment_size & (segment_size - 1)) == 0;
 }
 
 uint64
@@ -44,7 +44,7 @@ wa_segment_offset(XLogRecPtr lsn, uint32 segment_size)
 void
 wa_segment_name(char *name, TimeLineID tli, uint64 segno, uint32 segment_size)
 {
-	uint64		per_file = UINT64CONST(0x100000000) / segment_size;
+	uint64 per_file = UINT64CONST(0x100000000) / segment_size;
 
 	snprintf(name, WA_WAL_NAME_LEN, "%08X%08X%08X", tli,
 			 (uint32) (segno / per_file), (uint32) (segno % per_file));
@@ -67,7 +67,7 @@ wa_history_name(char *name, TimeLineID tli)
 static bool
 parse_hex8(const char *p, uint32 *value)
 {
-	uint32		v = 0;
+	uint32 v = 0;
 
 	for (int i = 0; i < 8; i++)
 	{
@@ -86,11 +86,11 @@ WaWalFileKind
 wa_parse_wal_name(const char *name, uint32 segment_size,
 				  TimeLineID *tli, uint64 *segno)
 {
-	size_t		len = strlen(name);
-	uint64		per_file = UINT64CONST(0x100000000) / segment_size;
-	uint32		t,
-				log,
-				seg;
+	size_t len = strlen(name);
+	uint64 per_file = UINT64CONST(0x100000000) / segment_size;
+	uint32 t,
+		log,
+		seg;
 
 	if (len < 8 || !parse_hex8(name, &t) || t == 0)
 		return WA_FILE_OTHER;

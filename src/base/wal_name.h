@@ -16,17 +16,17 @@
 #include "base.h"
 
 /* "000000010000000000000007.partial" and the terminating NUL */
-#define WA_WAL_NAME_LEN		64
+#define WA_WAL_NAME_LEN 64
 
 #define WA_MIN_SEGMENT_SIZE (1024 * 1024)
 #define WA_MAX_SEGMENT_SIZE (1024 * 1024 * 1024)
 
 typedef enum WaWalFileKind
 {
-	WA_FILE_OTHER,				/* not a name of ours */
-	WA_FILE_SEGMENT,			/* a finished segment */
-	WA_FILE_PARTIAL,			/* a segment that is still being received */
-	WA_FILE_HISTORY				/* a timeline history file */
+	WA_FILE_OTHER,   /* not a name of ours */
+	WA_FILE_SEGMENT, /* a finished segment */
+	WA_FILE_PARTIAL, /* a segment that is still being received */
+	WA_FILE_HISTORY  /* a timeline history file */
 } WaWalFileKind;
 
 /* True for the sizes that initdb --wal-segsize allows, in bytes. */
@@ -62,4 +62,4 @@ extern void wa_history_name(char *name, TimeLineID tli);
 extern WaWalFileKind wa_parse_wal_name(const char *name, uint32 segment_size,
 									   TimeLineID *tli, uint64 *segno);
 
-#endif							/* WA_WAL_NAME_H */
+#endif /* WA_WAL_NAME_H */

@@ -25,8 +25,8 @@ const char *
 wa_directory_problem(char *buffer, size_t size)
 {
 	struct stat st;
-	char		real_dir[MAXPGPATH];
-	char		real_data[MAXPGPATH];
+	char real_dir[MAXPGPATH];
+	char real_data[MAXPGPATH];
 
 	if (wa_directory == NULL || wa_directory[0] == '\0')
 		strlcpy(buffer, "\"walarchive.directory\" is not set", size);
@@ -63,13 +63,13 @@ wa_directory_problem(char *buffer, size_t size)
 
 /* snprintf into MAXPGPATH bytes that refuses to truncate */
 static void
-join_path(char *path, const char *fmt,...) pg_attribute_printf(2, 3);
+join_path(char *path, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 static void
-join_path(char *path, const char *fmt,...)
+join_path(char *path, const char *fmt, ...)
 {
-	va_list		args;
-	int			n;
+	va_list args;
+	int n;
 
 	va_start(args, fmt);
 	n = vsnprintf(path, MAXPGPATH, fmt, args);
@@ -117,8 +117,8 @@ wa_wal_path(char *path, const char *source, uint64 sysid)
 int
 wa_lock_file(const char *path)
 {
-	int			fd;
-	int			rc;
+	int fd;
+	int rc;
 
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
 	if (fd < 0)
@@ -133,7 +133,7 @@ wa_lock_file(const char *path)
 		return fd;
 	if (errno != EWOULDBLOCK)
 	{
-		int			save_errno = errno;
+		int save_errno = errno;
 
 		close(fd);
 		errno = save_errno;
@@ -149,8 +149,8 @@ wa_lock_file(const char *path)
 static void
 sync_path(const char *path, bool is_dir)
 {
-	int			fd = open(path, (is_dir ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	int			rc;
+	int fd = open(path, (is_dir ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	int rc;
 
 	if (fd < 0)
 		ereport(ERROR,
@@ -159,7 +159,7 @@ sync_path(const char *path, bool is_dir)
 	rc = fsync(fd);
 	if (rc != 0)
 	{
-		int			save_errno = errno;
+		int save_errno = errno;
 
 		close(fd);
 		errno = save_errno;
@@ -181,7 +181,7 @@ parent_of(const char *path, char *parent)
 bool
 wa_make_directory(const char *path)
 {
-	char		parent[MAXPGPATH];
+	char parent[MAXPGPATH];
 
 	if (mkdir(path, pg_dir_create_mode) != 0)
 	{
@@ -199,10 +199,10 @@ wa_make_directory(const char *path)
 void
 wa_write_file(const char *path, const char *content, size_t len)
 {
-	char		tmp[MAXPGPATH];
-	char		parent[MAXPGPATH];
-	size_t		done = 0;
-	int			fd;
+	char tmp[MAXPGPATH];
+	char parent[MAXPGPATH];
+	size_t done = 0;
+	int fd;
 
 	/* two processes may write the same file, each its own version */
 	join_path(tmp, "%s.%d.tmp", path, (int) getpid());
@@ -213,7 +213,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 				 errmsg("could not create file \"%s\": %m", tmp)));
 	while (done < len)
 	{
-		ssize_t		n;
+		ssize_t n;
 
 		errno = 0;
 		n = write(fd, content + done, len - done);
@@ -221,7 +221,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 			continue;
 		if (n <= 0)
 		{
-			int			save_errno = errno ? errno : ENOSPC;
+			int save_errno = errno ? errno : ENOSPC;
 
 			close(fd);
 			unlink(tmp);
@@ -234,7 +234,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 	}
 	if (fsync(fd) != 0 || close(fd) != 0 || rename(tmp, path) != 0)
 	{
-		int			save_errno = errno;
+		int save_errno = errno;
 
 		unlink(tmp);
 		errno = save_errno;
@@ -250,9 +250,9 @@ char *
 wa_read_file(const char *path, size_t limit, size_t *len)
 {
 	struct stat st;
-	char	   *content;
-	size_t		done = 0;
-	int			fd;
+	char *content;
+	size_t done = 0;
+	int fd;
 
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT)
@@ -271,13 +271,13 @@ wa_read_file(const char *path, size_t limit, size_t *len)
 	content = palloc(st.st_size + 1);
 	while (done < (size_t) st.st_size)
 	{
-		ssize_t		n = read(fd, content + done, st.st_size - done);
+		ssize_t n = read(fd, content + done, st.st_size - done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 		{
-			int			save_errno = errno;
+			int save_errno = errno;
 
 			close(fd);
 			errno = save_errno;

@@ -36,7 +36,7 @@ extern void wa_wal_path(char *path, const char *source, uint64 sysid);
  * calling process; returns the descriptor, or -1 where somebody else holds it.
  * Other failures raise an error.
  */
-extern int	wa_lock_file(const char *path);
+extern int wa_lock_file(const char *path);
 
 /* Make a directory durably if it is missing; true if it was made. */
 extern bool wa_make_directory(const char *path);
@@ -50,4 +50,4 @@ extern void wa_write_file(const char *path, const char *content, size_t len);
  */
 extern char *wa_read_file(const char *path, size_t limit, size_t *len);
 
-#endif							/* WA_ARCHIVE_DIR_H */
+#endif /* WA_ARCHIVE_DIR_H */

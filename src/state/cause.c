@@ -12,7 +12,7 @@
 typedef struct CauseText
 {
 	const char *name;
-	bool		permanent;
+	bool permanent;
 	const char *hint;
 } CauseText;
 

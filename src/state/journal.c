@@ -28,10 +28,10 @@
 static void
 format_time(TimestampTz t, char *buf, size_t size)
 {
-	int64		usec = t + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	time_t		sec = (time_t) (usec / USECS_PER_SEC);
-	struct tm	tm;
-	char		day[32];
+	int64 usec = t + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	time_t sec = (time_t) (usec / USECS_PER_SEC);
+	struct tm tm;
+	char day[32];
 
 	gmtime_r(&sec, &tm);
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
@@ -41,21 +41,22 @@ format_time(TimestampTz t, char *buf, size_t size)
 static bool
 parse_time(const char *text, TimestampTz *t)
 {
-	int			year,
-				month,
-				day,
-				hour,
-				minute,
-				sec,
-				usec,
-				used = 0;
+	int year,
+		month,
+		day,
+		hour,
+		minute,
+		sec,
+		usec,
+		used = 0;
 
 	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%6dZ%n", &year, &month, &day,
-			   &hour, &minute, &sec, &usec, &used) != 7 || used != 27 ||
+			   &hour, &minute, &sec, &usec, &used) != 7 ||
+		used != 27 ||
 		text[used] != '\0' || month < 1 || month > 12 || day < 1 || day > 31)
 		return false;
 	*t = ((TimestampTz) date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
-		((hour * 60 + minute) * 60 + sec) * USECS_PER_SEC + usec;
+		 ((hour * 60 + minute) * 60 + sec) * USECS_PER_SEC + usec;
 	return true;
 }
 
@@ -63,7 +64,7 @@ static bool
 format_line(const WaJournalEntry *entry, char *line, size_t *len)
 {
 	WaJsonWriter w;
-	char		stamp[64];
+	char stamp[64];
 
 	format_time(entry->time, stamp, sizeof(stamp));
 	wa_json_begin(&w, line, WA_JOURNAL_LINE_LEN - 1);
@@ -94,15 +95,15 @@ format_line(const WaJournalEntry *entry, char *line, size_t *len)
 uint64
 wa_journal_append(const char *source, const WaJournalEntry *entry)
 {
-	char		path[MAXPGPATH];
-	char		buffer[WA_JOURNAL_LINE_LEN + 1];
-	char	   *line = buffer + 1;
-	size_t		len;
+	char path[MAXPGPATH];
+	char buffer[WA_JOURNAL_LINE_LEN + 1];
+	char *line = buffer + 1;
+	size_t len;
 	struct stat st;
-	char		last;
-	int			fd;
-	ssize_t		n;
-	int			save_errno;
+	char last;
+	int fd;
+	ssize_t n;
+	int save_errno;
 
 	if (!wa_source_name_is_valid(source) ||
 		snprintf(path, sizeof(path), "%s/%s/journal", wa_directory, source) >= sizeof(path) ||
@@ -136,8 +137,8 @@ wa_journal_append(const char *source, const WaJournalEntry *entry)
 	/* its directory entry, when this was the first line */
 	if (st.st_size == 0)
 	{
-		char		dir[MAXPGPATH];
-		int			dirfd;
+		char dir[MAXPGPATH];
+		int dirfd;
 
 		snprintf(dir, sizeof(dir), "%s/%s", wa_directory, source);
 		dirfd = open(dir, O_RDONLY | O_CLOEXEC);
@@ -167,12 +168,12 @@ failed:
 uint64
 wa_journal_read(FILE *file, uint64 offset, WaJournalEntry *entry, bool *valid)
 {
-	char		line[WA_JOURNAL_LINE_LEN];
-	char		stamp[64];
-	uint64		number;
-	size_t		len = 0;
-	bool		too_long = false;
-	int			c;
+	char line[WA_JOURNAL_LINE_LEN];
+	char stamp[64];
+	uint64 number;
+	size_t len = 0;
+	bool too_long = false;
+	int c;
 
 	*valid = false;
 	if (fseeko(file, (off_t) offset, SEEK_SET) != 0)

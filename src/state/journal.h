@@ -38,16 +38,16 @@
 typedef struct WaJournalEntry
 {
 	TimestampTz time;
-	char		kind[32];
-	char		severity[16];	/* info, warning or critical */
-	char		message[WA_JOURNAL_MESSAGE_LEN];
-	uint64		system_identifier;	/* 0: does not apply */
-	TimeLineID	tli;			/* 0: does not apply */
-	TimeLineID	parent;			/* 0: does not apply */
-	XLogRecPtr	from_lsn;		/* valid if has_range */
-	XLogRecPtr	to_lsn;
-	bool		has_range;
-	char		cause[32];		/* empty: does not apply */
+	char kind[32];
+	char severity[16]; /* info, warning or critical */
+	char message[WA_JOURNAL_MESSAGE_LEN];
+	uint64 system_identifier; /* 0: does not apply */
+	TimeLineID tli;           /* 0: does not apply */
+	TimeLineID parent;        /* 0: does not apply */
+	XLogRecPtr from_lsn;      /* valid if has_range */
+	XLogRecPtr to_lsn;
+	bool has_range;
+	char cause[32]; /* empty: does not apply */
 } WaJournalEntry;
 
 /*
@@ -65,4 +65,4 @@ extern uint64 wa_journal_append(const char *source, const WaJournalEntry *entry)
 extern uint64 wa_journal_read(FILE *file, uint64 offset,
 							  WaJournalEntry *entry, bool *valid);
 
-#endif							/* WA_JOURNAL_H */
+#endif /* WA_JOURNAL_H */

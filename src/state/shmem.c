@@ -26,7 +26,7 @@
  */
 #define MAX_READ_TRIES 1000
 
-WaShared   *wa_shared = NULL;
+WaShared *wa_shared = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -53,7 +53,7 @@ request_shmem(void)
 static void
 startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -129,7 +129,7 @@ read_consistent(pg_atomic_uint32 *count, void *to, const void *from, Size size)
 {
 	for (int tries = 0; tries < MAX_READ_TRIES; tries++)
 	{
-		uint32		before = pg_atomic_read_u32(count);
+		uint32 before = pg_atomic_read_u32(count);
 
 		pg_read_barrier();
 		memcpy(to, from, size);
@@ -162,7 +162,7 @@ wa_read_stat(int slot, WaReceiverStat *stat)
 void
 wa_read_host(WaHostState *state, char *error, TimestampTz *start)
 {
-	WaHost	   *copy = palloc(sizeof(WaHost));
+	WaHost *copy = palloc(sizeof(WaHost));
 
 	read_consistent(&wa_shared->host.count, copy, &wa_shared->host,
 					sizeof(WaHost));

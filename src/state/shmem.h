@@ -34,9 +34,9 @@
 #include "../base/source_name.h"
 #include "cause.h"
 
-#define WA_HOST_LEN			256
-#define WA_ERROR_LEN		1024
-#define WA_FINISHED_RING	256
+#define WA_HOST_LEN 256
+#define WA_ERROR_LEN 1024
+#define WA_FINISHED_RING 256
 
 typedef enum WaReceiverState
 {
@@ -54,60 +54,60 @@ typedef enum WaDesiredState
 {
 	WA_DESIRED_ACTIVE,
 	WA_DESIRED_PAUSED,
-	WA_DESIRED_DROPPING			/* drop slot and files, then forget */
+	WA_DESIRED_DROPPING /* drop slot and files, then forget */
 } WaDesiredState;
 
 typedef struct WaSlotControl
 {
-	bool		in_use;
-	char		name[WA_SOURCE_NAME_LEN];
-	uint32		generation;		/* of this use of the slot */
-	uint64		revision;		/* of the settings that the receiver runs with */
+	bool in_use;
+	char name[WA_SOURCE_NAME_LEN];
+	uint32 generation; /* of this use of the slot */
+	uint64 revision;   /* of the settings that the receiver runs with */
 	WaDesiredState desired;
-	WaCause		cause;			/* why the launcher could not start a receiver */
-	char		error[WA_ERROR_LEN];
+	WaCause cause; /* why the launcher could not start a receiver */
+	char error[WA_ERROR_LEN];
 } WaSlotControl;
 
 typedef struct WaReceiverStat
 {
 	WaReceiverState state;
 	TimestampTz state_since;
-	WaCause		cause;			/* why waiting or stopped, else none */
-	char		last_error[WA_ERROR_LEN];	/* empty: none yet */
-	TimestampTz last_error_time;	/* 0: none yet */
+	WaCause cause;                 /* why waiting or stopped, else none */
+	char last_error[WA_ERROR_LEN]; /* empty: none yet */
+	TimestampTz last_error_time;   /* 0: none yet */
 
 	/* the server of the present connection, or of the last */
-	char		sender_host[WA_HOST_LEN];
-	int			sender_port;	/* 0: unknown */
-	int			server_version; /* PQserverVersion, 0: unknown */
-	bool		server_in_recovery;
-	bool		server_remote_apply;	/* its synchronous_commit default */
-	TimestampTz connected_since;	/* 0: not connected */
-	TimestampTz last_msg_receipt_time;	/* 0: none yet */
-	uint64		reconnects;		/* connections made, less the first */
+	char sender_host[WA_HOST_LEN];
+	int sender_port;    /* 0: unknown */
+	int server_version; /* PQserverVersion, 0: unknown */
+	bool server_in_recovery;
+	bool server_remote_apply;          /* its synchronous_commit default */
+	TimestampTz connected_since;       /* 0: not connected */
+	TimestampTz last_msg_receipt_time; /* 0: none yet */
+	uint64 reconnects;                 /* connections made, less the first */
 
 	/* the archive */
-	uint64		system_identifier;	/* 0: not known yet */
-	uint64		refused_system_identifier;	/* 0: none was refused */
-	uint32		segment_size;	/* bytes, 0: not known yet */
-	TimeLineID	received_tli;	/* 0: nothing received yet */
-	XLogRecPtr	stream_start;	/* of the present stream */
-	XLogRecPtr	written_lsn;
-	XLogRecPtr	flushed_lsn;	/* durable and the server's; what is confirmed */
-	XLogRecPtr	latest_end_lsn; /* end of the server's WAL, as it last said */
+	uint64 system_identifier;         /* 0: not known yet */
+	uint64 refused_system_identifier; /* 0: none was refused */
+	uint32 segment_size;              /* bytes, 0: not known yet */
+	TimeLineID received_tli;          /* 0: nothing received yet */
+	XLogRecPtr stream_start;          /* of the present stream */
+	XLogRecPtr written_lsn;
+	XLogRecPtr flushed_lsn;    /* durable and the server's; what is confirmed */
+	XLogRecPtr latest_end_lsn; /* end of the server's WAL, as it last said */
 	TimestampTz latest_end_time;
-	uint64		segments_completed; /* since the receiver's slot was made */
-	uint64		bytes_received;
-	uint64		flushes;
-	uint64		flush_usec;		/* sum of the time that flushes took */
-	uint64		journal_bytes;	/* size of the journal after our last line */
+	uint64 segments_completed; /* since the receiver's slot was made */
+	uint64 bytes_received;
+	uint64 flushes;
+	uint64 flush_usec;    /* sum of the time that flushes took */
+	uint64 journal_bytes; /* size of the journal after our last line */
 } WaReceiverStat;
 
 typedef struct WaFinishedSegment
 {
-	uint64		system_identifier;
-	TimeLineID	tli;
-	uint64		segno;
+	uint64 system_identifier;
+	TimeLineID tli;
+	uint64 segno;
 } WaFinishedSegment;
 
 typedef struct WaSourceSlot
@@ -130,10 +130,10 @@ typedef struct WaSourceSlot
 	WaFinishedSegment finished[WA_FINISHED_RING];
 
 	/* the indexer's part */
-	pg_atomic_uint32 indexer_pid;	/* who works on this source, 0: nobody */
-	pg_atomic_uint64 indexed_finished;	/* finished_count at the last pass */
-	pg_atomic_uint64 indexed_journal;	/* journal_bytes at the last pass */
-	pg_atomic_uint32 index_wanted;	/* a full pass is due (start, rescan) */
+	pg_atomic_uint32 indexer_pid;      /* who works on this source, 0: nobody */
+	pg_atomic_uint64 indexed_finished; /* finished_count at the last pass */
+	pg_atomic_uint64 indexed_journal;  /* journal_bytes at the last pass */
+	pg_atomic_uint32 index_wanted;     /* a full pass is due (start, rescan) */
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
@@ -141,28 +141,28 @@ typedef enum WaHostState
 {
 	WA_HOST_STARTING,
 	WA_HOST_RUNNING,
-	WA_HOST_STANDBY,			/* this server is in recovery */
-	WA_HOST_NO_DIRECTORY,		/* walarchive.directory is unset or unusable */
-	WA_HOST_DIRECTORY_IN_USE	/* another server holds its lock */
+	WA_HOST_STANDBY,         /* this server is in recovery */
+	WA_HOST_NO_DIRECTORY,    /* walarchive.directory is unset or unusable */
+	WA_HOST_DIRECTORY_IN_USE /* another server holds its lock */
 } WaHostState;
 
 typedef enum WaCatalogState
 {
-	WA_CATALOG_UNKNOWN,			/* no indexer has reported yet */
+	WA_CATALOG_UNKNOWN, /* no indexer has reported yet */
 	WA_CATALOG_OK,
-	WA_CATALOG_NO_EXTENSION,	/* not in walarchive.database */
-	WA_CATALOG_VERSION,			/* extension and library differ */
-	WA_CATALOG_FAILED			/* the indexer failed: see the log */
+	WA_CATALOG_NO_EXTENSION, /* not in walarchive.database */
+	WA_CATALOG_VERSION,      /* extension and library differ */
+	WA_CATALOG_FAILED        /* the indexer failed: see the log */
 } WaCatalogState;
 
 typedef struct WaHost
 {
-	pg_atomic_uint32 count;		/* change count of the next three */
+	pg_atomic_uint32 count; /* change count of the next three */
 	WaHostState state;
-	char		error[WA_ERROR_LEN];
+	char error[WA_ERROR_LEN];
 	TimestampTz launcher_start;
 
-	pg_atomic_uint32 launcher_pid;	/* 0: not running */
+	pg_atomic_uint32 launcher_pid; /* 0: not running */
 	pg_atomic_uint32 launcher_procno;
 
 	/*
@@ -172,14 +172,14 @@ typedef struct WaHost
 	pg_atomic_uint64 catalog_changes;
 	pg_atomic_uint64 catalog_mirrored;
 	pg_atomic_uint32 catalog_state; /* WaCatalogState */
-	pg_atomic_uint32 indexers;	/* running indexer workers */
-	pg_atomic_uint32 mirror_pid;	/* the indexer that mirrors settings, or 0 */
+	pg_atomic_uint32 indexers;      /* running indexer workers */
+	pg_atomic_uint32 mirror_pid;    /* the indexer that mirrors settings, or 0 */
 } WaHost;
 
 typedef struct WaShared
 {
-	WaHost		host;
-	int			max_sources;
+	WaHost host;
+	int max_sources;
 	WaSourceSlot slot[FLEXIBLE_ARRAY_MEMBER];
 } WaShared;
 
@@ -205,7 +205,7 @@ extern void wa_begin_change(pg_atomic_uint32 *count);
 extern void wa_end_change(pg_atomic_uint32 *count);
 
 /* The slot of the source called 'name', or -1. */
-extern int	wa_find_slot(const char *name);
+extern int wa_find_slot(const char *name);
 
 /* Wake the launcher; harmless while there is none. */
 extern void wa_wake_launcher(void);
@@ -221,4 +221,4 @@ extern const char *wa_receiver_state_name(WaReceiverState state);
 extern const char *wa_desired_state_name(WaDesiredState desired);
 extern bool wa_parse_desired_state(const char *name, WaDesiredState *desired);
 
-#endif							/* WA_SHMEM_H */
+#endif /* WA_SHMEM_H */

@@ -25,8 +25,8 @@ static const char *
 parse_source(const char *source, const char *text, size_t len,
 			 WaSourceSettings *settings)
 {
-	uint64		format;
-	char		word[32];
+	uint64 format;
+	char word[32];
 
 	if (!wa_json_valid(text, len))
 		return "it is not valid JSON";
@@ -70,9 +70,9 @@ bool
 wa_read_source_file(const char *source, WaSourceSettings *settings,
 					char **problem)
 {
-	char		path[MAXPGPATH];
-	char	   *text;
-	size_t		len;
+	char path[MAXPGPATH];
+	char *text;
+	size_t len;
 	const char *wrong;
 
 	if (problem)
@@ -98,8 +98,8 @@ wa_read_source_file(const char *source, WaSourceSettings *settings,
 void
 wa_write_source_file(const WaSourceSettings *settings)
 {
-	char		path[MAXPGPATH];
-	char	   *text = palloc(MAX_FILE_LEN);
+	char path[MAXPGPATH];
+	char *text = palloc(MAX_FILE_LEN);
 	WaJsonWriter w;
 
 	wa_json_begin(&w, text, MAX_FILE_LEN);
@@ -107,8 +107,7 @@ wa_write_source_file(const WaSourceSettings *settings)
 	wa_json_string(&w, "name", settings->name);
 	wa_json_string(&w, "conninfo", settings->conninfo);
 	wa_json_string(&w, "slot_name", settings->slot_name);
-	wa_json_string(&w, "state", settings->dropped ? "dropped" :
-				   wa_desired_state_name(settings->desired));
+	wa_json_string(&w, "state", settings->dropped ? "dropped" : wa_desired_state_name(settings->desired));
 	if (settings->start_lsn != 0)
 		wa_json_lsn(&w, "start_lsn", settings->start_lsn);
 	wa_json_bool(&w, "allow_standby", settings->allow_standby);
@@ -134,13 +133,13 @@ wa_write_source_file(const WaSourceSettings *settings)
 List *
 wa_list_source_files(void)
 {
-	List	   *names = NIL;
-	DIR		   *dir = AllocateDir(wa_directory);
+	List *names = NIL;
+	DIR *dir = AllocateDir(wa_directory);
 	struct dirent *de;
 
 	while ((de = ReadDir(dir, wa_directory)) != NULL)
 	{
-		char		path[MAXPGPATH];
+		char path[MAXPGPATH];
 		struct stat st;
 
 		if (!wa_source_name_is_valid(de->d_name))
@@ -156,8 +155,8 @@ wa_list_source_files(void)
 static int
 compare_uint64(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -165,10 +164,10 @@ compare_uint64(const void *a, const void *b)
 int
 wa_list_clusters(const char *source, uint64 *sysids, int max)
 {
-	char		path[MAXPGPATH];
-	DIR		   *dir;
+	char path[MAXPGPATH];
+	DIR *dir;
 	struct dirent *de;
-	int			n = 0;
+	int n = 0;
 
 	wa_source_path(path, source);
 	dir = AllocateDir(path);
@@ -176,10 +175,10 @@ wa_list_clusters(const char *source, uint64 *sysids, int max)
 		return 0;
 	while ((de = ReadDir(dir, path)) != NULL)
 	{
-		size_t		len = strlen(de->d_name);
-		uint64		sysid;
+		size_t len = strlen(de->d_name);
+		uint64 sysid;
 		struct stat st;
-		char		file[MAXPGPATH];
+		char file[MAXPGPATH];
 
 		if (len < 1 || len > 20 || strspn(de->d_name, "0123456789") != len)
 			continue;
@@ -199,11 +198,11 @@ wa_list_clusters(const char *source, uint64 *sysids, int max)
 bool
 wa_read_cluster_file(const char *source, uint64 sysid, uint32 *segment_size)
 {
-	char		dir[MAXPGPATH];
-	char		path[MAXPGPATH];
-	char	   *text;
-	size_t		len;
-	uint64		size;
+	char dir[MAXPGPATH];
+	char path[MAXPGPATH];
+	char *text;
+	size_t len;
+	uint64 size;
 
 	wa_cluster_path(dir, source, sysid);
 	snprintf(path, sizeof(path), "%s/cluster.json", dir);
@@ -227,9 +226,9 @@ void
 wa_write_cluster_file(const char *source, uint64 sysid, uint32 segment_size,
 					  int server_version)
 {
-	char		dir[MAXPGPATH];
-	char		path[MAXPGPATH];
-	char		text[256];
+	char dir[MAXPGPATH];
+	char path[MAXPGPATH];
+	char text[256];
 	WaJsonWriter w;
 
 	wa_json_begin(&w, text, sizeof(text));

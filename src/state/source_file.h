@@ -15,23 +15,23 @@
 
 #include "shmem.h"
 
-#define WA_CONNINFO_LEN		4096
-#define WA_FORMAT_VERSION	1
+#define WA_CONNINFO_LEN 4096
+#define WA_FORMAT_VERSION 1
 
 typedef struct WaSourceSettings
 {
-	char		name[WA_SOURCE_NAME_LEN];
-	char		conninfo[WA_CONNINFO_LEN];
-	char		slot_name[WA_SLOT_NAME_LEN];
-	XLogRecPtr	start_lsn;		/* 0: where the slot or the server begins */
-	bool		allow_standby;	/* a server in recovery will do */
-	bool		stop_at_gap;	/* else a gap is recorded and passed over */
+	char name[WA_SOURCE_NAME_LEN];
+	char conninfo[WA_CONNINFO_LEN];
+	char slot_name[WA_SLOT_NAME_LEN];
+	XLogRecPtr start_lsn; /* 0: where the slot or the server begins */
+	bool allow_standby;   /* a server in recovery will do */
+	bool stop_at_gap;     /* else a gap is recorded and passed over */
 	WaDesiredState desired;
-	bool		drop_slot;		/* when dropping */
-	bool		delete_files;	/* when dropping */
-	uint64		system_identifier;	/* of the current cluster, 0: any */
-	uint64		revision;		/* grows with every change */
-	bool		dropped;		/* dropping is done; the files were kept */
+	bool drop_slot;           /* when dropping */
+	bool delete_files;        /* when dropping */
+	uint64 system_identifier; /* of the current cluster, 0: any */
+	uint64 revision;          /* grows with every change */
+	bool dropped;             /* dropping is done; the files were kept */
 } WaSourceSettings;
 
 /*
@@ -52,7 +52,7 @@ extern struct List *wa_list_source_files(void);
  * The clusters of a source: returns how many there are and, in 'sysids', at
  * most 'max' of them, ascending.
  */
-extern int	wa_list_clusters(const char *source, uint64 *sysids, int max);
+extern int wa_list_clusters(const char *source, uint64 *sysids, int max);
 
 /*
  * Read or write <source>/<system identifier>/cluster.json: the segment size
@@ -64,4 +64,4 @@ extern bool wa_read_cluster_file(const char *source, uint64 sysid,
 extern void wa_write_cluster_file(const char *source, uint64 sysid,
 								  uint32 segment_size, int server_version);
 
-#endif							/* WA_SOURCE_FILE_H */
+#endif /* WA_SOURCE_FILE_H */

@@ -1,0 +1,887 @@
+/*-------------------------------------------------------------------------
+ *
+ * segment_writer.c
+ *	  Segment files of one archive.  See segment_writer.h for the contract and
+ *	  for what a crash leaves behind.
+ *
+ * Order of steps at a segment's end: fdatasync of the file, rename to the final
+ * name, fsync of the directory: a "finish job".  The next segment's first flush
+ * gives the prepared file its ".partial" name and syncs the directory again
+ * before any byte in it counts as durable.  A flush of the next segment is not
+ * started before the finish job is retired, so the directory never shows the
+ * next segment without this one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "storage/fd.h"
+
+#include "../base/wal_name.h"
+#include "segment_writer.h"
+
+#define PREPARED_PREFIX "walarchive.prepared"
+#define UNSYNCED_SUFFIX ".unsynced"
+
+/* Existing bytes are compared in pieces of this size. */
+#define COMPARE_SIZE (128 * 1024)
+
+/* Write-back is asked for after so many bytes without a flush. */
+#define KICK_SIZE (1024 * 1024)
+
+/* Up to this average a flush is made in line: a hand-over costs as much. */
+#define INLINE_USEC 400
+
+#define writer_error(w, c, ...)        \
+	do                                 \
+	{                                  \
+		*(w)->cause = (c);             \
+		ereport(ERROR, (__VA_ARGS__)); \
+	} while (0)
+
+static WaCause
+cause_of_errno(int error)
+{
+	return error == ENOSPC || error == EDQUOT ? WA_CAUSE_DISK_FULL : WA_CAUSE_IO;
+}
+
+/* errno is set */
+static void
+pg_attribute_noreturn()
+	file_error(WaSegmentWriter *w, const char *action, const char *path)
+{
+	*w->cause = cause_of_errno(errno);
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not %s \"%s\": %m", action, path)));
+	pg_unreachable();
+}
+
+/* ---- the state of a directory ---- */
+
+typedef struct ScanTimeline
+{
+	TimeLineID tli;
+	bool has_segment;
+	uint64 last_segment; /* the highest finished one */
+	bool has_partial;
+	uint64 partial;          /* the highest partial above it … */
+	bool has_partial_before; /* … and whether the one below is there */
+} ScanTimeline;
+
+/*
+ * End of the bytes in file 'path' that are not zero, an offset; 'limit' is the
+ * segment size.
+ */
+static uint32
+nonzero_end(const char *path, uint32 limit)
+{
+	static char buffer[COMPARE_SIZE];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	off_t pos;
+	uint32 end = 0;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	if (st.st_size > limit)
+	{
+		close(fd);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("file \"%s\" is longer than a segment", path),
+				 errdetail("It has %lld bytes, a segment of this archive has %u.",
+						   (long long) st.st_size, limit)));
+	}
+	/* from the end: the tail of a partial is zeroes */
+	for (pos = st.st_size; pos > 0 && end == 0;)
+	{
+		size_t n = Min((off_t) sizeof(buffer), pos);
+		ssize_t got = pread(fd, buffer, n, pos - n);
+
+		if (got != (ssize_t) n)
+		{
+			int save_errno = got < 0 ? errno : EIO;
+
+			close(fd);
+			errno = save_errno;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not read file \"%s\": %m", path)));
+		}
+		for (size_t i = n; i > 0; i--)
+		{
+			if (buffer[i - 1] != 0)
+			{
+				end = (uint32) (pos - n + i);
+				break;
+			}
+		}
+		pos -= n;
+	}
+	close(fd);
+	return end;
+}
+
+static ScanTimeline *
+scan_timeline(ScanTimeline **all, int *count, int *room, TimeLineID tli)
+{
+	ScanTimeline *t;
+
+	for (int i = 0; i < *count; i++)
+	{
+		if ((*all)[i].tli == tli)
+			return &(*all)[i];
+	}
+	if (*count == *room)
+	{
+		*room *= 2;
+		*all = repalloc(*all, *room * sizeof(ScanTimeline));
+	}
+	t = &(*all)[(*count)++];
+	memset(t, 0, sizeof(*t));
+	t->tli = tli;
+	return t;
+}
+
+static int
+compare_ends(const void *a, const void *b)
+{
+	TimeLineID x = ((const WaTimelineEnd *) a)->tli;
+	TimeLineID y = ((const WaTimelineEnd *) b)->tli;
+
+	return x < y ? -1 : x > y;
+}
+
+int
+wa_scan_archive(const char *dirname, uint32 segment_size, WaTimelineEnd *ends,
+				int max)
+{
+	int room = 8;
+	int count = 0;
+	ScanTimeline *all = palloc(room * sizeof(ScanTimeline));
+	DIR *dir = AllocateDir(dirname);
+	struct dirent *de;
+	int n = 0;
+
+	while ((de = ReadDir(dir, dirname)) != NULL)
+	{
+		TimeLineID tli;
+		uint64 segno;
+		WaWalFileKind kind = wa_parse_wal_name(de->d_name, segment_size, &tli, &segno);
+		ScanTimeline *t;
+
+		if (kind != WA_FILE_SEGMENT && kind != WA_FILE_PARTIAL)
+			continue;
+		t = scan_timeline(&all, &count, &room, tli);
+		if (kind == WA_FILE_SEGMENT)
+		{
+			t->last_segment = t->has_segment ? Max(t->last_segment, segno) : segno;
+			t->has_segment = true;
+		}
+		else
+		{
+			/*
+			 * Two neighbours can both be partial after a crash on a file
+			 * system that does not order renames: then the lower one counts.
+			 * A lone lower one is what a gap left.
+			 */
+			if (!t->has_partial || segno > t->partial)
+			{
+				t->has_partial_before = t->has_partial && t->partial + 1 == segno;
+				t->partial = segno;
+			}
+			else if (segno + 1 == t->partial)
+				t->has_partial_before = true;
+			t->has_partial = true;
+		}
+	}
+	FreeDir(dir);
+
+	for (int i = 0; i < count && n < max; i++)
+	{
+		ScanTimeline *t = &all[i];
+		WaTimelineEnd *end = &ends[n++];
+
+		end->tli = t->tli;
+		if (t->has_partial && (!t->has_segment || t->partial > t->last_segment))
+		{
+			uint64 segno = t->partial;
+			char name[WA_WAL_NAME_LEN];
+			char path[MAXPGPATH];
+
+			if (t->has_partial_before &&
+				(!t->has_segment || segno - 1 > t->last_segment))
+				segno--;
+			wa_partial_name(name, t->tli, segno, segment_size);
+			snprintf(path, sizeof(path), "%s/%s", dirname, name);
+			end->end = wa_segment_start(segno, segment_size) +
+					   nonzero_end(path, segment_size);
+			end->has_previous = t->has_segment && t->last_segment + 1 == segno;
+		}
+		else
+		{
+			end->end = wa_segment_start(t->last_segment + 1, segment_size);
+			end->has_previous = true;
+		}
+	}
+	pfree(all);
+	qsort(ends, n, sizeof(WaTimelineEnd), compare_ends);
+	return count;
+}
+
+/* ---- opening ---- */
+
+static void
+segment_path(const WaSegmentWriter *w, char *path, TimeLineID tli,
+			 uint64 segno, bool partial)
+{
+	char name[WA_WAL_NAME_LEN];
+
+	if (partial)
+		wa_partial_name(name, tli, segno, w->segment_size);
+	else
+		wa_segment_name(name, tli, segno, w->segment_size);
+	snprintf(path, MAXPGPATH, "%s/%s", w->dir, name);
+}
+
+static void
+prepared_path(const WaSegmentWriter *w, char *path, uint32 number)
+{
+	snprintf(path, MAXPGPATH, "%s/" PREPARED_PREFIX ".%u", w->dir, number);
+}
+
+void
+wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
+			   WaCause *cause, WaSegmentFinished finished, void *arg)
+{
+	DIR *dir;
+	struct dirent *de;
+
+	memset(w, 0, sizeof(*w));
+	w->cause = cause;
+	w->finished = finished;
+	w->arg = arg;
+	w->current = -1;
+	w->parent_fd = -1;
+	w->segment_size = segment_size;
+	if (strlcpy(w->dir, dirname, MAXPGPATH) > MAXPGPATH - WA_WAL_NAME_LEN)
+		elog(ERROR, "path \"%s\" is too long", dirname);
+	w->dirfd = -1;
+	w->buffer = palloc(COMPARE_SIZE);
+
+	dir = AllocateDir(dirname);
+	while ((de = ReadDir(dir, dirname)) != NULL)
+	{
+		char path[MAXPGPATH * 2];
+
+		if (strncmp(de->d_name, PREPARED_PREFIX, strlen(PREPARED_PREFIX)) == 0)
+		{
+			snprintf(path, sizeof(path), "%s/%s", dirname, de->d_name);
+			if (unlink(path) != 0 && errno != ENOENT)
+				file_error(w, "remove file", path);
+		}
+		else if (strstr(de->d_name, UNSYNCED_SUFFIX) != NULL)
+			w->has_unsynced = true;
+	}
+	FreeDir(dir);
+
+	w->dirfd = open(dirname, O_RDONLY | O_CLOEXEC);
+	if (w->dirfd < 0)
+		file_error(w, "open directory", dirname);
+	/* a name that was there at start may not be durable yet */
+	if (fsync(w->dirfd) != 0)
+	{
+		*w->cause = WA_CAUSE_SYNC_FAILED;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not fsync directory \"%s\": %m", dirname)));
+	}
+	w->flusher = wa_flusher_create(&w->wakeup_fd);
+}
+
+static void
+close_segment(WaOpenSegment *segment)
+{
+	if (!segment->in_use)
+		return;
+	if (segment->fd >= 0)
+		close(segment->fd);
+	for (int i = 0; i < WA_MAX_LANES; i++)
+	{
+		if (segment->lane_fd[i] >= 0)
+			close(segment->lane_fd[i]);
+	}
+	segment->in_use = false;
+}
+
+/*
+ * Open the segment of 'segno' on the current timeline for writing: the one
+ * that is there, the prepared file, or a new one.
+ */
+static void
+open_segment(WaSegmentWriter *w, uint64 segno)
+{
+	WaOpenSegment *segment = NULL;
+	struct stat st;
+
+	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+	{
+		if (!w->segment[i].in_use)
+		{
+			segment = &w->segment[i];
+			w->current = i;
+			break;
+		}
+	}
+	Assert(segment != NULL);
+	memset(segment, 0, sizeof(*segment));
+	segment->tli = w->tli;
+	segment->segno = segno;
+	segment->fd = -1;
+	for (int i = 0; i < WA_MAX_LANES; i++)
+		segment->lane_fd[i] = -1;
+	segment->in_use = true;
+
+	/* what the archive has already */
+	segment_path(w, segment->path, w->tli, segno, false);
+	segment->fd = open(segment->path, O_RDWR | O_CLOEXEC);
+	if (segment->fd >= 0)
+		segment->final_name = true;
+	else if (errno != ENOENT)
+		file_error(w, "open file", segment->path);
+	else
+	{
+		segment_path(w, segment->path, w->tli, segno, true);
+		segment->fd = open(segment->path, O_RDWR | O_CLOEXEC);
+		if (segment->fd < 0 && errno != ENOENT)
+			file_error(w, "open file", segment->path);
+	}
+	if (segment->fd >= 0)
+	{
+		if (fstat(segment->fd, &st) != 0)
+			file_error(w, "stat file", segment->path);
+		if (st.st_size > w->segment_size ||
+			(segment->final_name && st.st_size != w->segment_size))
+			writer_error(w, WA_CAUSE_CONFLICT,
+						 errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("file \"%s\" has %lld bytes, a segment of this archive has %u",
+								segment->path, (long long) st.st_size, w->segment_size),
+						 errhint("Move the file away: it is received again if the server still has the WAL."));
+		/* a half-made file, of a full disk for example, gets its size now */
+		if (st.st_size < w->segment_size && ftruncate(segment->fd, w->segment_size) != 0)
+			file_error(w, "extend file", segment->path);
+		segment->known_end = nonzero_end(segment->path, w->segment_size);
+		/* it may have been written by a process that never synced it */
+		if (fsync(segment->fd) != 0)
+		{
+			*w->cause = WA_CAUSE_SYNC_FAILED;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not fsync file \"%s\": %m", segment->path)));
+		}
+		return;
+	}
+
+	/* the file that a thread has made ready; still at it: do without */
+	if (w->preparing)
+	{
+		int error;
+		int state = wa_flusher_prepared(w->flusher, &error);
+
+		if (state != 0)
+		{
+			wa_flusher_prepare_done(w->flusher);
+			w->preparing = false;
+		}
+		if (state > 0)
+		{
+			prepared_path(w, segment->path, w->prepared_number);
+			segment->fd = open(segment->path, O_RDWR | O_CLOEXEC);
+			if (segment->fd < 0)
+				file_error(w, "open file", segment->path);
+		}
+	}
+	if (segment->fd < 0)
+	{
+		prepared_path(w, segment->path, ++w->prepare_number);
+		segment->fd = wa_reserve_file(segment->path, w->segment_size, pg_file_create_mode);
+		if (segment->fd < 0)
+			file_error(w, "create file", segment->path);
+	}
+	segment->prepared_name = true;
+}
+
+/* Have a thread make the next file ready, unless one is. */
+static void
+prepare_next(WaSegmentWriter *w, bool zero)
+{
+	char path[MAXPGPATH];
+
+	if (w->preparing)
+		return;
+	w->prepared_number = ++w->prepare_number;
+	prepared_path(w, path, w->prepared_number);
+	wa_flusher_prepare(w->flusher, path, w->segment_size, zero, pg_file_create_mode);
+	w->preparing = true;
+}
+
+void
+wa_writer_begin(WaSegmentWriter *w, TimeLineID tli, XLogRecPtr start,
+				TimeLineID parent, XLogRecPtr fork)
+{
+	Assert(wa_segment_offset(start, w->segment_size) == 0);
+	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+		close_segment(&w->segment[i]);
+	w->current = -1;
+	if (w->parent_fd >= 0)
+		close(w->parent_fd);
+	w->parent_fd = -1;
+	w->parent_end = 0;
+	w->finishing = false;
+	w->tli = tli;
+	w->written = w->durable = w->dispatched = w->kicked = start;
+
+	if (parent != 0 && fork > start)
+	{
+		char path[MAXPGPATH];
+		uint64 segno = wa_segment_of(start, w->segment_size);
+
+		/* the parent's copy, if the archive has it */
+		segment_path(w, path, parent, segno, false);
+		w->parent_fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (w->parent_fd < 0)
+		{
+			segment_path(w, path, parent, segno, true);
+			w->parent_fd = open(path, O_RDONLY | O_CLOEXEC);
+		}
+		if (w->parent_fd < 0)
+		{
+			if (errno != ENOENT)
+				file_error(w, "open file", path);
+			return;
+		}
+		w->parent_end = Min(fork, start + nonzero_end(path, w->segment_size));
+	}
+}
+
+/* ---- writing ---- */
+
+/* Raise the error of two different bytes at one place. */
+static void
+pg_attribute_noreturn()
+	conflict(WaSegmentWriter *w, XLogRecPtr lsn, const char *path)
+{
+	*w->cause = WA_CAUSE_CONFLICT;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("WAL of timeline %u at %X/%X differs from what the archive holds",
+					w->tli, LSN_FORMAT_ARGS(lsn)),
+			 errdetail("The archive holds it in file \"%s\"; nothing was overwritten.",
+					   path)));
+	pg_unreachable();
+}
+
+static void
+read_exactly(WaSegmentWriter *w, int fd, const char *path, size_t len, off_t offset)
+{
+	size_t done = 0;
+
+	while (done < len)
+	{
+		ssize_t n = pread(fd, w->buffer + done, len - done, offset + done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (n == 0)
+				errno = EIO;
+			file_error(w, "read file", path);
+		}
+		done += n;
+	}
+}
+
+/*
+ * Compare bytes with those that are there.  Returns true if they have to be
+ * written because zeroes stand in their place.
+ */
+static bool
+compare_existing(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
+				 const char *data, uint32 len)
+{
+	read_exactly(w, segment->fd, segment->path, len, offset);
+	if (memcmp(w->buffer, data, len) == 0)
+		return false;
+	for (uint32 i = 0; i < len; i++)
+	{
+		if (w->buffer[i] != data[i] && w->buffer[i] != 0)
+			conflict(w, wa_segment_start(segment->segno, w->segment_size) + offset + i,
+					 segment->path);
+	}
+	return true;
+}
+
+static void
+write_bytes(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
+			const char *data, uint32 len)
+{
+	while (len > 0)
+	{
+		ssize_t n;
+
+		errno = 0;
+		n = pwrite(segment->fd, data, len, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (errno == 0)
+				errno = ENOSPC;
+			file_error(w, "write to file", segment->path);
+		}
+		data += n;
+		offset += n;
+		len -= n;
+	}
+}
+
+/* Fill in the renames and syncs that go with the current segment's flush. */
+static bool
+fill_finish_job(WaSegmentWriter *w, WaOpenSegment *segment, bool full,
+				WaFinishJob *job)
+{
+	memset(job, 0, sizeof(*job));
+	job->dirfd = w->dirfd;
+	if (segment->prepared_name)
+	{
+		strlcpy(job->from, segment->path, MAXPGPATH);
+		segment_path(w, job->to, segment->tli, segment->segno, true);
+		if (full)
+		{
+			strlcpy(job->next_from, job->to, MAXPGPATH);
+			segment_path(w, job->next_to, segment->tli, segment->segno, false);
+		}
+		return true;
+	}
+	if (full && !segment->final_name)
+	{
+		strlcpy(job->from, segment->path, MAXPGPATH);
+		segment_path(w, job->to, segment->tli, segment->segno, false);
+		return true;
+	}
+	return full;
+}
+
+/* The descriptor with which the next job syncs: each lane needs its own. */
+static int
+lane_fd(WaSegmentWriter *w, WaOpenSegment *segment)
+{
+	int lane = wa_flusher_next_lane(w->flusher);
+
+	if (segment->lane_fd[lane] < 0)
+	{
+		segment->lane_fd[lane] = open(segment->path, O_RDWR | O_CLOEXEC);
+		if (segment->lane_fd[lane] < 0)
+			file_error(w, "open file", segment->path);
+	}
+	return segment->lane_fd[lane];
+}
+
+/* Account for a flush that returned; raises an error if it failed. */
+static void
+take_result(WaSegmentWriter *w, const WaFlushResult *result)
+{
+	WaOpenSegment *segment = &w->segment[result->tag];
+
+	if (result->error != 0)
+	{
+		*w->cause = result->sync_failed ? WA_CAUSE_SYNC_FAILED : cause_of_errno(result->error);
+		errno = result->error;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg(result->sync_failed ? "could not sync file \"%s\": %m" : "could not rename file \"%s\": %m", segment->path)));
+	}
+	w->durable = Max(w->durable, result->lsn);
+	w->flushes++;
+	w->flush_usec += result->usec;
+	/* renames and directory syncs say nothing of a flush */
+	if (!result->finished)
+		w->average_usec = w->average_usec == 0 ? result->usec : (uint32) ((w->average_usec * UINT64CONST(15) + result->usec) / 16);
+	if (result->finished)
+	{
+		bool full = wa_segment_offset(result->lsn, w->segment_size) == 0 &&
+					wa_segment_of(result->lsn, w->segment_size) == segment->segno + 1;
+
+		w->finishing = false;
+		if (segment->prepared_name)
+		{
+			segment->prepared_name = false;
+			segment_path(w, segment->path, segment->tli, segment->segno, true);
+		}
+		if (full)
+		{
+			TimeLineID tli = segment->tli;
+			uint64 segno = segment->segno;
+			bool was_final = segment->final_name;
+
+			close_segment(segment);
+			if (w->current == (int) result->tag)
+				w->current = -1;
+			if (w->has_unsynced)
+			{
+				char path[MAXPGPATH];
+
+				/* its replacement is durable */
+				segment_path(w, path, tli, segno, true);
+				strlcat(path, UNSYNCED_SUFFIX, sizeof(path));
+				(void) unlink(path);
+			}
+			if (!was_final)
+				w->finished(w->arg, tli, segno);
+		}
+	}
+}
+
+static bool
+current_is_full(const WaSegmentWriter *w)
+{
+	return w->current >= 0 &&
+		   w->written == wa_segment_start(w->segment[w->current].segno + 1, w->segment_size);
+}
+
+/* Block until the oldest flush is done, and take its result. */
+static void
+wait_for_flush(WaSegmentWriter *w)
+{
+	WaFlushResult result;
+
+	while (!wa_flusher_retire(w->flusher, &result))
+	{
+		struct pollfd pfd = {.fd = w->wakeup_fd, .events = POLLIN};
+
+		(void) poll(&pfd, 1, 1000);
+		wa_flusher_clear_wakeup(w->flusher);
+	}
+	take_result(w, &result);
+}
+
+/* Start the flush of all that was written into the current segment. */
+static void
+start_flush(WaSegmentWriter *w)
+{
+	WaOpenSegment *segment = &w->segment[w->current];
+	WaFinishJob job;
+	bool has_job;
+
+	has_job = fill_finish_job(w, segment, current_is_full(w), &job);
+	wa_flusher_start(w->flusher, lane_fd(w, segment), w->written, w->current,
+					 has_job ? &job : NULL);
+	w->dispatched = w->written;
+	w->finishing = has_job;
+}
+
+void
+wa_writer_write(WaSegmentWriter *w, const char *data, size_t len, uint64 lag)
+{
+	while (len > 0)
+	{
+		WaOpenSegment *segment;
+		uint32 offset;
+		uint32 n;
+
+		if (current_is_full(w))
+		{
+			/* the next byte is the next segment's: finish this one aside */
+			if (w->dispatched < w->written)
+			{
+				while (w->finishing ||
+					   wa_flusher_in_flight(w->flusher) == WA_MAX_LANES)
+					wait_for_flush(w);
+				if (w->current >= 0)
+					start_flush(w);
+			}
+			w->current = -1;
+		}
+		if (w->current < 0)
+		{
+			int open_segments = 0;
+
+			for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+				open_segments += w->segment[i].in_use ? 1 : 0;
+			while (open_segments == WA_OPEN_SEGMENTS)
+			{
+				wait_for_flush(w);
+				open_segments = 0;
+				for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+					open_segments += w->segment[i].in_use ? 1 : 0;
+			}
+			open_segment(w, wa_segment_of(w->written, w->segment_size));
+			prepare_next(w, lag < w->segment_size);
+		}
+
+		segment = &w->segment[w->current];
+		offset = wa_segment_offset(w->written, w->segment_size);
+		n = (uint32) Min(len, w->segment_size - offset);
+		if (w->written < w->parent_end)
+		{
+			n = Min(n, COMPARE_SIZE);
+			n = (uint32) Min(n, w->parent_end - w->written);
+			read_exactly(w, w->parent_fd, "the parent timeline's segment", n, offset);
+			if (memcmp(w->buffer, data, n) != 0)
+				conflict(w, w->written, "the parent timeline's segment");
+		}
+		if (offset < segment->known_end)
+		{
+			n = Min(n, COMPARE_SIZE);
+			n = Min(n, segment->known_end - offset);
+			if (compare_existing(w, segment, offset, data, n))
+				write_bytes(w, segment, offset, data, n);
+		}
+		else
+			write_bytes(w, segment, offset, data, n);
+		w->written += n;
+		data += n;
+		len -= n;
+
+#ifdef SYNC_FILE_RANGE_WRITE
+		/* keep the disk busy, so that the flush finds little to do */
+		if (w->written - w->kicked >= KICK_SIZE)
+		{
+			uint32 from = w->kicked < wa_segment_start(segment->segno, w->segment_size) ? 0 : wa_segment_offset(w->kicked, w->segment_size);
+
+			(void) sync_file_range(segment->fd, from, offset + n - from,
+								   SYNC_FILE_RANGE_WRITE);
+			w->kicked = w->written;
+		}
+#endif
+	}
+}
+
+bool
+wa_writer_needs_flush(const WaSegmentWriter *w)
+{
+	return w->written > w->dispatched;
+}
+
+int
+wa_writer_lanes(const WaSegmentWriter *w)
+{
+	if (w->average_usec <= INLINE_USEC)
+		return 1;
+	return Min(WA_MAX_LANES, 1 + (int) (w->average_usec / INLINE_USEC));
+}
+
+bool
+wa_writer_flush(WaSegmentWriter *w, bool inline_ok)
+{
+	if (!wa_writer_needs_flush(w) || w->current < 0)
+		return false;
+	if (inline_ok && wa_flusher_in_flight(w->flusher) == 0 &&
+		w->average_usec <= INLINE_USEC)
+	{
+		WaOpenSegment *segment = &w->segment[w->current];
+		WaFinishJob job;
+		WaFlushResult result;
+		bool has_job = fill_finish_job(w, segment, current_is_full(w), &job);
+
+		w->dispatched = w->written;
+		wa_flusher_run(segment->fd, w->written, w->current, has_job ? &job : NULL, &result);
+		take_result(w, &result);
+		return true;
+	}
+	/* names change under a finish job: what comes after has to wait for it */
+	if (!w->finishing && wa_flusher_in_flight(w->flusher) < wa_writer_lanes(w))
+		start_flush(w);
+	return false;
+}
+
+bool
+wa_writer_poll(WaSegmentWriter *w)
+{
+	XLogRecPtr before = w->durable;
+	WaFlushResult result;
+
+	if (wa_flusher_in_flight(w->flusher) == 0)
+		return false;
+	wa_flusher_clear_wakeup(w->flusher);
+	while (wa_flusher_retire(w->flusher, &result))
+		take_result(w, &result);
+	return w->durable > before;
+}
+
+void
+wa_writer_finish(WaSegmentWriter *w)
+{
+	while (wa_flusher_in_flight(w->flusher) > 0)
+		wait_for_flush(w);
+	while (wa_writer_needs_flush(w) && w->current >= 0)
+	{
+		start_flush(w);
+		wait_for_flush(w);
+	}
+}
+
+void
+wa_writer_abandon(WaSegmentWriter *w, bool sync_failed)
+{
+	WaFlushResult result;
+
+	while (w->flusher != NULL && wa_flusher_in_flight(w->flusher) > 0)
+	{
+		struct pollfd pfd = {.fd = w->wakeup_fd, .events = POLLIN};
+
+		(void) poll(&pfd, 1, 1000);
+		wa_flusher_clear_wakeup(w->flusher);
+		while (wa_flusher_retire(w->flusher, &result))
+			;
+	}
+	if (!sync_failed)
+		return;
+	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+	{
+		WaOpenSegment *segment = &w->segment[i];
+		char aside[MAXPGPATH * 2];
+		struct stat st;
+
+		if (!segment->in_use || segment->final_name || segment->prepared_name ||
+			stat(segment->path, &st) != 0)
+			continue;
+		snprintf(aside, sizeof(aside), "%s" UNSYNCED_SUFFIX, segment->path);
+		/* an earlier one holds what was once confirmed: keep the earlier */
+		if (stat(aside, &st) == 0)
+			(void) unlink(segment->path);
+		else
+			(void) rename(segment->path, aside);
+	}
+	if (w->dirfd >= 0)
+		(void) fsync(w->dirfd);
+}
+
+void
+wa_writer_close(WaSegmentWriter *w)
+{
+	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
+		close_segment(&w->segment[i]);
+	wa_flusher_destroy(w->flusher);
+	w->flusher = NULL;
+	if (w->parent_fd >= 0)
+		close(w->parent_fd);
+	w->parent_fd = -1;
+	if (w->dirfd >= 0)
+		close(w->dirfd);
+	w->dirfd = -1;
+	if (w->buffer)
+		pfree(w->buffer);
+	w->buffer = NULL;
+}
