@@ -615,7 +615,7 @@ wa_connect(const char *conninfo, const char *application_name,
 	tries = prefer ? 2 * hosts->count : hosts->count;
 	for (int i = 0; i < tries; i++)
 	{
-		int host = i % hosts->count;
+		volatile int host = i % hosts->count;
 		volatile bool connected = false;
 
 		PG_TRY();

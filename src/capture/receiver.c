@@ -275,13 +275,14 @@ read_settings(WaReceiver *r)
 static void
 connect_to_server(WaReceiver *r)
 {
+	const WaServer *server;
+
 	wa_set_state(r, WA_STATE_CONNECTING);
 	r->connection = wa_connect(r->settings.conninfo, r->settings.slot_name,
 							   wa_receive_timeout, wa_receive_timeout,
 							   &r->cause, wa_accept_server, r);
+	server = &r->connection->server;
 	WA_STAT(r,
-			const WaServer *server = &r->connection->server;
-
 			strlcpy(stat->sender_host, server->host, WA_HOST_LEN);
 			stat->sender_port = server->port;
 			stat->server_version = server->version;
