@@ -25,8 +25,6 @@ const char *
 wa_directory_problem(char *buffer, size_t size)
 {
 	struct stat st;
-	char real_dir[MAXPGPATH];
-	char real_data[MAXPGPATH];
 
 	if (wa_directory == NULL || wa_directory[0] == '\0')
 		strlcpy(buffer, "\"walarchive.directory\" is not set", size);
@@ -42,14 +40,21 @@ wa_directory_problem(char *buffer, size_t size)
 	else
 	{
 		/* symbolic links must not hide that it lies inside */
-		if (realpath(wa_directory, real_dir) == NULL ||
-			realpath(DataDir, real_data) == NULL)
+		char *real_dir = realpath(wa_directory, NULL);
+		char *real_data = realpath(DataDir, NULL);
+		bool inside = real_dir != NULL && real_data != NULL &&
+					  path_is_prefix_of_path(real_data, real_dir);
+		bool resolved = real_dir != NULL && real_data != NULL;
+
+		free(real_dir);
+		free(real_data);
+		if (!resolved)
 		{
-			snprintf(buffer, size, "could not resolve \"walarchive.directory\" \"%s\": %s",
-					 wa_directory, strerror(errno));
+			snprintf(buffer, size, "could not resolve \"walarchive.directory\" \"%s\"",
+					 wa_directory);
 			return buffer;
 		}
-		if (path_is_prefix_of_path(real_data, real_dir))
+		if (inside)
 		{
 			snprintf(buffer, size,
 					 "\"walarchive.directory\" \"%s\" lies inside the data directory, where pg_upgrade and pg_rewind would remove it",

@@ -1,0 +1,259 @@
+# What the TAP tests share: an archive host, primaries with small segments,
+# waiting for conditions, and comparing archives byte by byte.
+package WalArchive;
+
+use strict;
+use warnings;
+
+use Digest::SHA;
+use Exporter 'import';
+use File::Basename;
+use File::Path qw(make_path);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  new_archive_host new_primary conninfo add_source archive_dir wal_dir
+  wait_for wait_streaming wait_archived wait_state wait_cause stat_of
+  wal_files same_file read_file_bytes receiver_pid backend_pid
+  start_receivewal stop_process make_synchronous
+);
+
+# An archive host with the extension, started.  Options: sources, directory,
+# conf (more lines for postgresql.conf), start => 0, extension => 0.
+sub new_archive_host
+{
+	my ($name, %opt) = @_;
+	my $host = PostgreSQL::Test::Cluster->new($name);
+	my $dir = $opt{directory} // PostgreSQL::Test::Utils::tempdir();
+
+	$host->init;
+	my $sources = $opt{sources} // 8;
+	my $workers = $sources + 8;
+	$host->append_conf(
+		'postgresql.conf', qq(
+shared_preload_libraries = 'walarchive'
+walarchive.directory = '$dir'
+walarchive.max_sources = $sources
+walarchive.min_free_space = 0
+max_worker_processes = $workers
+log_min_messages = log
+restart_after_crash = on
+));
+	$host->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+	$host->{wa_directory} = $dir;
+	if ($opt{start} // 1)
+	{
+		$host->start;
+		$host->safe_psql('postgres', 'CREATE EXTENSION walarchive')
+		  if $opt{extension} // 1;
+	}
+	return $host;
+}
+
+# A primary with 1 MB segments that sends WAL.  Options: segsize (MB), conf,
+# start => 0.
+sub new_primary
+{
+	my ($name, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $size = $opt{segsize} // 1;
+
+	$node->init(allows_streaming => 1, extra => ["--wal-segsize=$size"]);
+	$node->append_conf(
+		'postgresql.conf', q(
+fsync = on
+wal_keep_size = 0
+max_wal_senders = 20
+max_replication_slots = 20
+wal_sender_timeout = 10s
+));
+	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+	$node->start if $opt{start} // 1;
+	return $node;
+}
+
+# Connection string without a database, as add_source wants it.
+sub conninfo
+{
+	my ($node) = @_;
+	return 'host=' . $node->host . ' port=' . $node->port;
+}
+
+# Add a source and wait until it streams (unless wait => 0).
+sub add_source
+{
+	my ($host, $name, $node, %opt) = @_;
+	my $conninfo = $opt{conninfo} // conninfo($node);
+	my $args = $opt{args} ? ", $opt{args}" : '';
+
+	$host->safe_psql('postgres',
+		"SELECT walarchive.add_source('$name', \$\$$conninfo\$\$$args)");
+	wait_streaming($host, $name) if $opt{wait} // 1;
+	return;
+}
+
+# The source's folder.
+sub archive_dir
+{
+	my ($host, $source) = @_;
+	return "$host->{wa_directory}/$source";
+}
+
+# The WAL folder of its only (or of the given) system identifier.
+sub wal_dir
+{
+	my ($host, $source, $sysid) = @_;
+	my $dir = archive_dir($host, $source);
+	my @found = grep { -d $_ } glob("$dir/" . ($sysid // '[0-9]*') . '/wal');
+	die "no single WAL folder below $dir: @found" if @found != 1;
+	return $found[0];
+}
+
+# Poll a condition; dies after a generous time.
+sub wait_for
+{
+	my ($what, $condition, $seconds) = @_;
+	my $limit = time() + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+	while (!$condition->())
+	{
+		if (time() > $limit)
+		{
+			diag("timed out waiting for $what");
+			return 0;
+		}
+		usleep(20_000);
+	}
+	return 1;
+}
+
+# One value of stat_receiver.
+sub stat_of
+{
+	my ($host, $source, $column) = @_;
+	return $host->safe_psql('postgres',
+		"SELECT $column FROM walarchive.stat_receiver WHERE source = '$source'");
+}
+
+sub wait_state
+{
+	my ($host, $source, $state) = @_;
+	wait_for("source $source to be $state",
+		sub { stat_of($host, $source, 'state') eq $state })
+	  or BAIL_OUT("source $source is not $state but "
+		  . stat_of($host, $source, "concat_ws(' | ', state, cause, last_error)"));
+	return;
+}
+
+sub wait_streaming { return wait_state(@_, 'streaming'); }
+
+# Wait for a cause (a word of stat_receiver.cause).
+sub wait_cause
+{
+	my ($host, $source, $cause) = @_;
+	return wait_for("source $source to report $cause",
+		sub { stat_of($host, $source, "coalesce(cause, '')") eq $cause });
+}
+
+# Wait until all WAL that the primary has flushed now is durable in the archive.
+sub wait_archived
+{
+	my ($host, $source, $node) = @_;
+	my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+	wait_for("WAL up to $lsn in the archive of $source",
+		sub { stat_of($host, $source, "flushed_lsn >= '$lsn'") eq 't' })
+	  or BAIL_OUT("archive of $source does not reach $lsn: "
+		  . stat_of($host, $source, "concat_ws(' | ', state, cause, flushed_lsn, last_error)"));
+	return $lsn;
+}
+
+# Names of WAL and history files of a folder, sorted; partials on request.
+sub wal_files
+{
+	my ($dir, %opt) = @_;
+	my $re = $opt{partial} ? qr/^([0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history)$/ :
+	  qr/^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/;
+	opendir(my $dh, $dir) or die "could not open $dir: $!";
+	my @names = sort grep { /$re/ } readdir($dh);
+	closedir($dh);
+	return @names;
+}
+
+sub read_file_bytes
+{
+	my ($path) = @_;
+	open(my $fh, '<:raw', $path) or die "could not open $path: $!";
+	local $/ = undef;
+	my $bytes = <$fh>;
+	close($fh);
+	return $bytes;
+}
+
+sub same_file
+{
+	my ($a, $b) = @_;
+	return Digest::SHA->new(256)->addfile($a, 'b')->hexdigest eq
+	  Digest::SHA->new(256)->addfile($b, 'b')->hexdigest;
+}
+
+sub receiver_pid
+{
+	my ($host, $source) = @_;
+	return stat_of($host, $source, 'pid');
+}
+
+# The pid of a server process of a type, as pg_stat_activity names it.
+sub backend_pid
+{
+	my ($host, $type) = @_;
+	return $host->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type' LIMIT 1");
+}
+
+# pg_receivewal --synchronous beside us, with a slot of its own.  Returns an
+# IPC::Run handle and its directory.
+sub start_receivewal
+{
+	my ($node, %opt) = @_;
+	my $dir = $opt{dir} // PostgreSQL::Test::Utils::tempdir();
+	my $slot = $opt{slot} // 'receivewal';
+	my ($out, $err) = ('', '');
+
+	if ($opt{create} // 1)
+	{
+		system_or_bail('pg_receivewal', '--create-slot', '--if-not-exists', '-S', $slot,
+			'-h', $node->host, '-p', $node->port);
+	}
+	my $handle = IPC::Run::start(
+		[ 'pg_receivewal', '-D', $dir, '-S', $slot, '--synchronous',
+			'-h', $node->host, '-p', $node->port ],
+		'>', \$out, '2>', \$err);
+	return ($handle, $dir);
+}
+
+# End a process that the test started and wait until it is gone.
+sub stop_process
+{
+	my ($handle) = @_;
+	$handle->signal('TERM');
+	$handle->finish;
+	return;
+}
+
+# Have every commit of the primary wait for these application names.
+sub make_synchronous
+{
+	my ($node, @names) = @_;
+	my $list = join(', ', map { qq("$_") } @names);
+	$node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ($list)'");
+	$node->reload;
+	wait_for('a synchronous standby',
+		sub { $node->safe_psql('postgres',
+				q(SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state IN ('quorum', 'sync'))) eq 't' })
+	  or BAIL_OUT('no synchronous standby');
+	return;
+}
+
+1;
