@@ -28,6 +28,11 @@
 #endif
 #endif
 
+/* 18 put the specifier before the declaration, and dropped the old macro */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* 17 gave wait event sets a resource owner instead of a memory context */
 #if PG_VERSION_NUM >= 170000
 #define wa_create_wait_event_set(n) CreateWaitEventSet(NULL, (n))

@@ -518,7 +518,7 @@ void
 wa_identify(WaConnection *connection)
 {
 	PGresult *result = exec_row(connection, "IDENTIFY_SYSTEM", 3);
-	uint64 tli;
+	uint64 tli = 0;
 	bool ok;
 
 	ok = parse_decimal(PQgetvalue(result, 0, 0), PG_UINT64_MAX,

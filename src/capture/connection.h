@@ -17,6 +17,7 @@
 #include "libpq-fe.h"
 
 #include "../base/history.h"
+#include "../compat.h"
 #include "../state/cause.h"
 #include "../state/shmem.h"
 
@@ -87,16 +88,15 @@ extern PGresult *wa_get_result(WaConnection *connection);
 extern void wa_identify(WaConnection *connection);
 
 /* Raise the server's error in 'result', which is cleared, as 'cause'. */
-extern void wa_raise_result(WaConnection *connection, PGresult *result,
-							WaCause cause, const char *action)
-	pg_attribute_noreturn();
+pg_noreturn extern void wa_raise_result(WaConnection *connection, PGresult *result,
+										WaCause cause, const char *action);
 
 /* True if 'result' is an error with this SQLSTATE, of five characters. */
 extern bool wa_result_is(const PGresult *result, const char *sqlstate);
 
 /* Raise the connection's own error, as 'cause'. */
-extern void wa_raise_connection(WaConnection *connection, WaCause cause,
-								const char *action) pg_attribute_noreturn();
+pg_noreturn extern void wa_raise_connection(WaConnection *connection, WaCause cause,
+											const char *action);
 
 /*
  * Ask for the history file of timeline 'tli'.  The content is palloc'd, its

@@ -25,6 +25,7 @@
 #include "storage/fd.h"
 
 #include "../base/wal_name.h"
+#include "../compat.h"
 #include "segment_writer.h"
 
 #define PREPARED_PREFIX "walarchive.prepared"
@@ -53,9 +54,8 @@ cause_of_errno(int error)
 }
 
 /* errno is set */
-static void
-pg_attribute_noreturn()
-	file_error(WaSegmentWriter *w, const char *action, const char *path)
+pg_noreturn static void
+file_error(WaSegmentWriter *w, const char *action, const char *path)
 {
 	*w->cause = cause_of_errno(errno);
 	ereport(ERROR,
@@ -477,9 +477,8 @@ wa_writer_begin(WaSegmentWriter *w, TimeLineID tli, XLogRecPtr start,
 /* ---- writing ---- */
 
 /* Raise the error of two different bytes at one place. */
-static void
-pg_attribute_noreturn()
-	conflict(WaSegmentWriter *w, XLogRecPtr lsn, const char *path)
+pg_noreturn static void
+conflict(WaSegmentWriter *w, XLogRecPtr lsn, const char *path)
 {
 	*w->cause = WA_CAUSE_CONFLICT;
 	ereport(ERROR,
