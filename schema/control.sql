@@ -193,14 +193,13 @@ BEGIN
 	END IF;
 
 	old := walarchive.source_for_change(alter_source.name, 'alter_source');
-	-- The source's own receiver may hold its slot: only another one is looked at.
 	IF alter_source.check_connection
 		AND (alter_source.conninfo <> old.conninfo
 			 OR alter_source.slot_name <> old.slot_name
 			 OR alter_source.allow_standby <> old.allow_standby)
 	THEN
 		PERFORM walarchive.check_connection(coalesce(alter_source.conninfo, old.conninfo),
-											nullif(alter_source.slot_name, old.slot_name),
+											coalesce(alter_source.slot_name, old.slot_name),
 											coalesce(alter_source.allow_standby, old.allow_standby),
 											old.system_identifier);
 	END IF;
@@ -427,6 +426,9 @@ BEGIN
 										  list.timeline, list.name, list.start_lsn, list.size, list.finished);
 		PERFORM walarchive.finish_full_pass(rescan.source, cluster.system_identifier, list.files);
 	END LOOP;
+
+	PERFORM walarchive.note_full_pass(rescan.source,
+									  ARRAY(SELECT c.system_identifier FROM walarchive.archive_clusters(rescan.source) c));
 
 	SELECT pg_catalog.count(*) INTO segments FROM walarchive.segment s WHERE s.source = rescan.source;
 	SELECT pg_catalog.count(*) INTO timelines FROM walarchive.timeline t WHERE t.source = rescan.source;

@@ -102,6 +102,13 @@ BEGIN
 			   f.start_lsn + p_segment_size::numeric,
 			   CASE WHEN f.finished THEN 'finished' ELSE 'partial' END, f.size
 		FROM file f
+		-- what is known already is not even locked: a full pass costs no write
+		WHERE NOT EXISTS (SELECT 1 FROM walarchive.segment k
+						  WHERE k.source = p_source
+							AND k.system_identifier = p_system_identifier
+							AND k.timeline = f.timeline
+							AND k.start_lsn = f.start_lsn
+							AND (k.state = 'finished' OR (NOT f.finished AND k.size = f.size)))
 		ON CONFLICT (source, system_identifier, timeline, start_lsn) DO UPDATE
 			SET state = excluded.state,
 				size = excluded.size,
@@ -191,13 +198,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	line record;
+	known bigint;
 	entered bigint := 0;
 BEGIN
 	IF NOT walarchive.lock_source_index(p_source) THEN
 		RETURN -1;
 	END IF;
-	-- somebody else (rescan) has read on meanwhile
-	IF (SELECT p.journal_offset FROM walarchive.index_progress p WHERE p.source = p_source) <> p_from_offset THEN
+	SELECT p.journal_offset INTO known FROM walarchive.index_progress p WHERE p.source = p_source;
+	IF p_from_offset = 0 AND known > 0 THEN
+		-- a new journal: the old events stay, and belong to none
+		UPDATE walarchive.event e SET journal_offset = NULL
+		WHERE e.source = p_source AND e.journal_offset IS NOT NULL;
+	ELSIF known <> p_from_offset THEN
+		-- somebody else (rescan) has read on meanwhile
 		RETURN 0;
 	END IF;
 
@@ -433,16 +446,73 @@ BEGIN
 			IS DISTINCT FROM (c.first_lsn, c.last_lsn, coalesce(c.segments, 0), coalesce(c.bytes, 0));
 
 	PERFORM walarchive.find_gaps(p_source, p_system_identifier);
-
-	UPDATE walarchive.index_progress p
-	SET full_pass_at = pg_catalog.clock_timestamp()
-	WHERE p.source = p_source;
 	RETURN gone;
 END
 $$;
 REVOKE ALL ON FUNCTION walarchive.finish_full_pass(text, bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.finish_full_pass(text, bigint, bigint) IS
 'private: forget files that are gone, count again, find gaps; returns how many are gone, -1 if the source is gone';
+
+-- The end of a full pass over all clusters of a source.
+CREATE FUNCTION walarchive.note_full_pass(p_source text, p_clusters bigint[])
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT walarchive.lock_source_index(p_source) THEN
+		RETURN false;
+	END IF;
+	DELETE FROM walarchive.segment s
+	WHERE s.source = p_source AND s.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.timeline t
+	WHERE t.source = p_source AND t.system_identifier <> ALL (p_clusters);
+	UPDATE walarchive.index_progress p
+	SET full_pass_at = pg_catalog.clock_timestamp()
+	WHERE p.source = p_source;
+	RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION walarchive.note_full_pass(text, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.note_full_pass(text, bigint[]) IS
+'private: forget clusters whose folders are gone, and remember that all files were seen';
+
+-- What the indexer needs to know before it reads a journal.
+CREATE FUNCTION walarchive.journal_position(p_source text)
+RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN s.name IS NULL THEN -1 ELSE coalesce(p.journal_offset, 0) END
+	FROM (VALUES (p_source)) AS w (name)
+		LEFT JOIN walarchive.source s ON s.name = w.name
+		LEFT JOIN walarchive.index_progress p ON p.source = w.name
+$$;
+REVOKE ALL ON FUNCTION walarchive.journal_position(text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.journal_position(text) IS
+'private: byte up to which a source''s journal has been read, -1 if there is no such source';
+
+CREATE FUNCTION walarchive.learn_cluster(p_source text, p_system_identifier bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	-- asked first, because even an update of no row has the settings mirrored
+	IF NOT EXISTS (SELECT 1 FROM walarchive.source s
+				   WHERE s.name = p_source AND s.system_identifier IS NULL) THEN
+		RETURN false;
+	END IF;
+	-- the receiver knows it already: no new revision, which would restart it
+	UPDATE walarchive.source s
+	SET system_identifier = p_system_identifier
+	WHERE s.name = p_source AND s.system_identifier IS NULL;
+	RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION walarchive.learn_cluster(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.learn_cluster(text, bigint) IS
+'private: remember the cluster that a source''s receiver met first';
 
 CREATE FUNCTION walarchive.adopt_source(
 	p_name text,

@@ -60,7 +60,7 @@ WITH host AS MATERIALIZED (
 	SELECT h.* FROM walarchive.host_state() h
 ), source AS MATERIALIZED (
 	SELECT coalesce(s.name, r.source) AS name,
-		   coalesce(r.desired, s.state) AS desired,
+		   coalesce(r.desired, s.state) AS wanted,
 		   s.created_at,
 		   r.*,
 		   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
@@ -77,7 +77,7 @@ WITH host AS MATERIALIZED (
 				   < pg_catalog.clock_timestamp() - greatest(2 * pg_catalog.current_setting('walarchive.receive_timeout')::interval, '1 min'::interval)
 				   AND pg_catalog.current_setting('walarchive.receive_timeout')::interval > '0'::interval THEN 'critical'
 			   WHEN s.connected THEN 'ok'
-			   WHEN s.desired IN ('paused', 'dropping') THEN 'warning'
+			   WHEN s.wanted IN ('paused', 'dropping') THEN 'warning'
 			   WHEN s.state = 'stopped' OR s.cause_permanent THEN 'critical'
 			   WHEN s.state_age < '30 s'::interval AND s.cause IS NULL THEN 'ok'
 			   WHEN s.state_age > '5 min'::interval THEN 'critical'
@@ -86,11 +86,11 @@ WITH host AS MATERIALIZED (
 		   CASE
 			   WHEN s.connected AND s.last_msg_receipt_time IS NOT NULL
 				   THEN pg_catalog.format('%s, last message of the server at %s', s.state, s.last_msg_receipt_time)
-			   WHEN s.desired = 'paused' THEN 'paused: the server keeps the WAL meanwhile'
-			   WHEN s.desired = 'dropping' THEN pg_catalog.concat_ws(': ', 'being dropped', s.cause, s.last_error)
+			   WHEN s.wanted = 'paused' THEN 'paused: the server keeps the WAL meanwhile'
+			   WHEN s.wanted = 'dropping' THEN pg_catalog.concat_ws(': ', 'being dropped', s.cause, s.last_error)
 			   ELSE pg_catalog.concat_ws(': ', coalesce(s.state, 'starting'), s.cause, s.last_error)
 		   END AS message,
-		   CASE WHEN s.desired = 'paused' THEN 'walarchive.resume_source(name) goes on.'
+		   CASE WHEN s.wanted = 'paused' THEN 'walarchive.resume_source(name) goes on.'
 				ELSE s.cause_hint END AS hint
 	FROM source s
 
@@ -315,3 +315,7 @@ COMMENT ON COLUMN walarchive.status.segments IS 'finished segments in the archiv
 COMMENT ON COLUMN walarchive.status.size IS 'size of the finished segments';
 COMMENT ON COLUMN walarchive.status.open_gaps IS 'gaps in the archived WAL; NULL: not compared yet';
 COMMENT ON COLUMN walarchive.status.error IS 'the error behind the cause';
+
+-- from here on the catalog can be kept: archives that are running already are
+-- adopted now
+SELECT walarchive.notify_catalog_changed();

@@ -117,19 +117,19 @@ receiver_row(int slot, const WaSlotControl *control, const WaReceiverStat *stat,
 			 Datum *values, bool *nulls)
 {
 	WaSourceSlot *shared = &wa_shared->slot[slot];
-	uint32		pid = pg_atomic_read_u32(&shared->receiver_pid);
+	uint32 pid = pg_atomic_read_u32(&shared->receiver_pid);
 	/* the launcher's reason counts while there is no receiver to have one */
-	bool		launcher_cause = (pid == 0 && control->cause != WA_CAUSE_NONE);
-	WaCause		cause = launcher_cause ? control->cause : stat->cause;
-	bool		has_cause = (cause != WA_CAUSE_NONE);
-	bool		connected_once = (stat->server_version != 0);
-	uint64		finished = pg_atomic_read_u64(&shared->finished_count);
-	uint64		indexed_finished = pg_atomic_read_u64(&shared->indexed_finished);
-	uint64		indexed_journal = pg_atomic_read_u64(&shared->indexed_journal);
-	uint64		free_bytes = 0;
-	bool		free_known;
-	char		path[MAXPGPATH];
-	int			n = 0;
+	bool launcher_cause = (pid == 0 && control->cause != WA_CAUSE_NONE);
+	WaCause cause = launcher_cause ? control->cause : stat->cause;
+	bool has_cause = (cause != WA_CAUSE_NONE);
+	bool connected_once = (stat->server_version != 0);
+	uint64 finished = pg_atomic_read_u64(&shared->finished_count);
+	uint64 indexed_finished = pg_atomic_read_u64(&shared->indexed_finished);
+	uint64 indexed_journal = pg_atomic_read_u64(&shared->indexed_journal);
+	uint64 free_bytes = 0;
+	bool free_known;
+	char path[MAXPGPATH];
+	int n = 0;
 
 	wa_source_path(path, control->name);
 	free_known = free_space(path, &free_bytes);
@@ -189,8 +189,8 @@ wa_receiver_state(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < wa_shared->max_sources; i++)
 	{
-		Datum		values[RECEIVER_STATE_COLUMNS] = {0};
-		bool		nulls[RECEIVER_STATE_COLUMNS] = {0};
+		Datum values[RECEIVER_STATE_COLUMNS] = {0};
+		bool nulls[RECEIVER_STATE_COLUMNS] = {0};
 
 		wa_read_control(i, control);
 		if (!control->in_use || !wa_source_name_is_valid(control->name))
@@ -246,19 +246,19 @@ wa_host_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = wa_begin_rows(fcinfo, HOST_STATE_COLUMNS);
 	WaSlotControl *control = palloc(sizeof(WaSlotControl));
-	WaHost	   *host = &wa_shared->host;
-	Datum		values[HOST_STATE_COLUMNS] = {0};
-	bool		nulls[HOST_STATE_COLUMNS] = {0};
+	WaHost *host = &wa_shared->host;
+	Datum values[HOST_STATE_COLUMNS] = {0};
+	bool nulls[HOST_STATE_COLUMNS] = {0};
 	WaHostState state;
-	char		error[WA_ERROR_LEN];
+	char error[WA_ERROR_LEN];
 	TimestampTz start;
-	uint32		launcher = pg_atomic_read_u32(&host->launcher_pid);
-	uint64		mirrored = pg_atomic_read_u64(&host->catalog_mirrored);
-	uint64		changes = pg_atomic_read_u64(&host->catalog_changes);
-	uint64		free_bytes = 0;
-	bool		free_known = free_space(wa_directory ? wa_directory : "", &free_bytes);
-	int			sources = 0;
-	int			n = 0;
+	uint32 launcher = pg_atomic_read_u32(&host->launcher_pid);
+	uint64 mirrored = pg_atomic_read_u64(&host->catalog_mirrored);
+	uint64 changes = pg_atomic_read_u64(&host->catalog_changes);
+	uint64 free_bytes = 0;
+	bool free_known = free_space(wa_directory ? wa_directory : "", &free_bytes);
+	int sources = 0;
+	int n = 0;
 
 	for (int i = 0; i < wa_shared->max_sources; i++)
 	{

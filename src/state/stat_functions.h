@@ -20,4 +20,4 @@
  */
 extern ReturnSetInfo *wa_begin_rows(FunctionCallInfo fcinfo, int columns);
 
-#endif							/* WA_STAT_FUNCTIONS_H */
+#endif /* WA_STAT_FUNCTIONS_H */

@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  What the files of src/catalog share: the indexer's transactions, its
+ *	  two jobs, and lists of archived files.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WA_CATALOG_H
+#define WA_CATALOG_H
+
+#include "postgres.h"
+
+#include "../base/wal_name.h"
+#include "../state/shmem.h"
+
+/* Rows that one transaction of the indexer writes at most. */
+#define WA_BATCH_ROWS 500
+
+/* One file of a cluster's wal directory. */
+typedef struct WaArchiveFile
+{
+	WaWalFileKind kind; /* segment, partial or history */
+	TimeLineID tli;
+	uint64 segno; /* not for a history */
+	int64 size;   /* bytes */
+} WaArchiveFile;
+
+typedef struct WaFileList
+{
+	int64 count;
+	int64 allocated;
+	WaArchiveFile *file;
+} WaFileList;
+
+/* ---- archive_files.c ---- */
+
+/*
+ * List the segments, partials and histories of a cluster, ordered by timeline
+ * and segment, histories first on their timeline; a partial beside the
+ * finished segment of the same name is left out.  The array is palloc'd in the
+ * current context.  A missing directory is an empty list; other failures raise
+ * an error.
+ */
+extern void wa_list_wal_files(const char *source, uint64 sysid,
+							  uint32 segment_size, WaFileList *list);
+
+/*
+ * The parent of timeline 'tli' and where it was left, from the history file in
+ * the archive.  False if there is no such file; '*parent' is 0 if its content
+ * is damaged or names no parent.
+ */
+extern bool wa_read_history(const char *source, uint64 sysid, TimeLineID tli,
+							TimeLineID *parent, XLogRecPtr *fork_lsn);
+
+/* Size of a file in the wal directory in bytes, -1 if it is missing. */
+extern int64 wa_wal_file_size(const char *source, uint64 sysid,
+							  const char *name);
+
+/*
+ * 'text' itself if it is valid in the database's encoding, else a palloc'd
+ * copy with '?' for each byte that is not ASCII.
+ */
+extern const char *wa_clean_text(const char *text);
+
+/* ---- catalog.c ---- */
+
+/*
+ * Start a transaction of the indexer with SPI and a snapshot; 'activity' is
+ * shown in pg_stat_activity.  Commit it; the caller's memory context is
+ * current again afterwards.
+ */
+extern void wa_catalog_begin(const char *activity);
+extern void wa_catalog_commit(void);
+
+/*
+ * Inside such a transaction run a query that returns one row with one bigint
+ * or boolean, and return it.  'nulls' as in SPI_execute_with_args.
+ */
+extern int64 wa_catalog_call(const char *query, int nargs, Oid *types,
+							 Datum *values, const char *nulls);
+
+/*
+ * The state of the extension in this database, in a transaction of its own.
+ * '*version' gets the installed version, palloc'd, if it is not ours.
+ */
+extern WaCatalogState wa_catalog_check(char **version);
+
+/* ---- mirror.c ---- */
+
+/*
+ * Bring the catalog's table of sources and the files on disk to one state.
+ * Raises errors; the caller holds host.mirror_pid.
+ */
+extern void wa_mirror_sources(void);
+
+/* ---- register.c ---- */
+
+/*
+ * Enter what is new of a source in the catalog.  The caller holds the slot's
+ * indexer_pid.  'full' asks for a pass over all files.  Raises errors.
+ */
+extern void wa_register_slot(int slot, const WaSlotControl *control,
+							 bool full, uint64 finished);
+
+/*
+ * Enter the journal's new lines.  Returns false if the catalog has no such
+ * source.  '*full' is set to true if a line asks for a pass over all files.
+ */
+extern bool wa_register_journal(const char *source, bool *full);
+
+#endif /* WA_CATALOG_H */

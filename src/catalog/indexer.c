@@ -1,0 +1,380 @@
+/*-------------------------------------------------------------------------
+ *
+ * indexer.c
+ *	  The indexer: a background worker that keeps the catalog.
+ *
+ * Started by the launcher when the catalog has changed or a source has news,
+ * at most walarchive.max_indexers at a time.  It works until there has been
+ * nothing to do for two seconds and then leaves, because a process that is
+ * connected to a database blocks DROP DATABASE.  It never restarts by itself.
+ *
+ * Several share the work by claims in shared memory: host.mirror_pid for the
+ * mirror step, slot.indexer_pid for a source.  A claim is given back when the
+ * process exits, and one whose process is gone is free.
+ *
+ * Streaming never waits for it: a lock, a full tablespace or a broken catalog
+ * ends it with an error, and the launcher tries again later.  A crash leaves
+ * catalog rows missing, which the next pass makes from files and journal.  An
+ * error that belongs to one source is logged, and the others go on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "../compat.h"
+#include "../settings.h"
+#include "../state/archive_dir.h"
+#include "../state/shmem.h"
+#include "catalog.h"
+#include "indexer.h"
+
+/* Leave after this long without work, look for work this often. */
+#define IDLE_MS 2000
+#define POLL_MS 200
+
+/* The segment that was open when a source was looked at last. */
+typedef struct SlotMemory
+{
+	uint32 generation;
+	TimeLineID open_tli;
+	uint64 open_segno;
+	bool failed; /* not again in this process's life */
+} SlotMemory;
+
+static bool counted = false;
+static bool succeeded = false;
+static SlotMemory *memory = NULL;
+static MemoryContext work_context = NULL;
+
+/* Store the state of the catalog; true if it was another one before. */
+static bool
+set_catalog_state(WaCatalogState state)
+{
+	return pg_atomic_exchange_u32(&wa_shared->host.catalog_state, state) != (uint32) state;
+}
+
+/* Take a claim; one whose process is gone is free. */
+static bool
+claim(pg_atomic_uint32 *pid)
+{
+	uint32 holder = 0;
+
+	if (pg_atomic_compare_exchange_u32(pid, &holder, (uint32) MyProcPid))
+		return true;
+	if (holder == (uint32) MyProcPid)
+		return true;
+	if (BackendPidGetProc((int) holder) != NULL)
+		return false;
+	return pg_atomic_compare_exchange_u32(pid, &holder, (uint32) MyProcPid);
+}
+
+static void
+release(pg_atomic_uint32 *pid)
+{
+	uint32 holder = (uint32) MyProcPid;
+
+	(void) pg_atomic_compare_exchange_u32(pid, &holder, 0);
+}
+
+/*
+ * Exit callback.  May run at any point of the start, so it goes by what has
+ * been done.
+ */
+static void
+indexer_exit(int code, Datum arg)
+{
+	if (wa_shared == NULL)
+		return;
+	release(&wa_shared->host.mirror_pid);
+	for (int i = 0; i < wa_shared->max_sources; i++)
+	{
+		pg_atomic_uint32 *pid = &wa_shared->slot[i].indexer_pid;
+
+		if (pg_atomic_read_u32(pid) == (uint32) MyProcPid)
+		{
+			/* unfinished: have it looked at as a whole */
+			pg_atomic_write_u32(&wa_shared->slot[i].index_wanted, 1);
+			release(pid);
+		}
+	}
+	if (code != 0 && !succeeded && !ProcDiePending)
+		(void) set_catalog_state(WA_CATALOG_FAILED);
+	if (counted)
+	{
+		pg_atomic_fetch_sub_u32(&wa_shared->host.indexers, 1);
+		counted = false;
+	}
+}
+
+/* Says in the log what the error is about. */
+static void
+source_error_context(void *arg)
+{
+	errcontext("while indexing source \"%s\"", (const char *) arg);
+}
+
+/*
+ * Is there a catalog of our version?  If not, say so once and leave; a change
+ * of the catalog, which CREATE EXTENSION is, starts an indexer again.
+ */
+static void
+check_extension(void)
+{
+	uint64 seen = pg_atomic_read_u64(&wa_shared->host.catalog_changes);
+	char *version;
+	WaCatalogState state = wa_catalog_check(&version);
+
+	if (state == WA_CATALOG_OK)
+		return;
+	if (set_catalog_state(state))
+	{
+		if (state == WA_CATALOG_NO_EXTENSION)
+			ereport(LOG,
+					(errmsg("extension walarchive is not in database \"%s\": the catalog is not kept",
+							wa_database),
+					 errhint("Run CREATE EXTENSION walarchive there, or set walarchive.database to the database that has it.")));
+		else
+			ereport(LOG,
+					(errmsg("extension walarchive is version %s in database \"%s\" and the loaded library is %s: the catalog is not kept",
+							version, wa_database, WALARCHIVE_VERSION),
+					 errhint("Run ALTER EXTENSION walarchive UPDATE, or restart the server to load the installed library.")));
+	}
+	pg_atomic_write_u64(&wa_shared->host.catalog_mirrored, seen);
+	succeeded = true;
+	proc_exit(0);
+}
+
+/* The mirror step, if it is due and nobody else is at it. */
+static bool
+mirror_if_due(void)
+{
+	WaHost *host = &wa_shared->host;
+	uint64 seen = pg_atomic_read_u64(&host->catalog_changes);
+	char problem[WA_ERROR_LEN];
+
+	if (seen == pg_atomic_read_u64(&host->catalog_mirrored) ||
+		wa_directory_problem(problem, sizeof(problem)) != NULL ||
+		!claim(&host->mirror_pid))
+		return false;
+	wa_mirror_sources();
+	MemoryContextReset(work_context);
+	pg_atomic_write_u64(&host->catalog_mirrored, seen);
+	release(&host->mirror_pid);
+	wa_wake_launcher();
+	return true;
+}
+
+/* What a slot's source has that the catalog has not. */
+static bool
+slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
+{
+	WaSourceSlot *slot = &wa_shared->slot[i];
+
+	if (memory[i].generation != control->generation)
+	{
+		memset(&memory[i], 0, sizeof(SlotMemory));
+		memory[i].generation = control->generation;
+	}
+	if (memory[i].failed)
+		return false;
+	if (pg_atomic_read_u32(&slot->index_wanted) != 0 ||
+		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
+		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal))
+		return true;
+	/* the open segment has no news of its own, but is to be seen */
+	return stat->received_tli != 0 && stat->segment_size != 0 &&
+		   stat->state == WA_STATE_STREAMING &&
+		   (memory[i].open_tli != stat->received_tli ||
+			memory[i].open_segno != wa_segment_of(stat->written_lsn, stat->segment_size));
+}
+
+/* Index one source under its claim; an error is logged and ends it. */
+static void
+index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
+{
+	WaSourceSlot *slot = &wa_shared->slot[i];
+	MemoryContext caller = CurrentMemoryContext;
+	uint64 finished = pg_atomic_read_u64(&slot->finished_count);
+	bool full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
+	ErrorContextCallback callback;
+
+	callback.callback = source_error_context;
+	callback.arg = (void *) control->name;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	PG_TRY();
+	{
+		WaSlotControl *now = palloc(sizeof(WaSlotControl));
+
+		wa_register_slot(i, control, full, finished);
+		wa_read_control(i, now);
+		if (now->in_use && now->generation == control->generation)
+		{
+			pg_atomic_write_u64(&slot->indexed_finished, finished);
+			pg_atomic_write_u64(&slot->indexed_journal, stat->journal_bytes);
+		}
+		if (stat->segment_size != 0)
+		{
+			memory[i].open_tli = stat->received_tli;
+			memory[i].open_segno = wa_segment_of(stat->written_lsn, stat->segment_size);
+		}
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		AbortCurrentTransaction();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(caller);
+		memory[i].failed = true;
+		pg_atomic_write_u32(&slot->index_wanted, 1);
+		(void) set_catalog_state(WA_CATALOG_FAILED);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	error_context_stack = callback.previous;
+}
+
+/* Go through the sources once; true if there was work. */
+static bool
+index_sources(void)
+{
+	int max = wa_shared->max_sources;
+	bool worked = false;
+
+	for (int n = 0; n < max; n++)
+	{
+		/* indexers begin at different places */
+		int i = (n + MyProcPid) % max;
+		WaSlotControl *control = palloc(sizeof(WaSlotControl));
+		WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
+
+		CHECK_FOR_INTERRUPTS();
+		wa_read_control(i, control);
+		if (control->in_use && wa_source_name_is_valid(control->name))
+		{
+			wa_read_stat(i, stat);
+			if (slot_has_news(i, control, stat) &&
+				claim(&wa_shared->slot[i].indexer_pid))
+			{
+				index_slot(i, control, stat);
+				release(&wa_shared->slot[i].indexer_pid);
+				worked = true;
+			}
+		}
+		MemoryContextReset(work_context);
+	}
+	return worked;
+}
+
+static bool
+anything_failed(void)
+{
+	for (int i = 0; i < wa_shared->max_sources; i++)
+	{
+		if (memory[i].failed)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The settings that keep it out of other people's way: a commit of the catalog
+ * never waits for a standby, a lock is not waited for for ever.
+ */
+static void
+set_session_settings(void)
+{
+	static const char *const setting[][2] = {
+		{"search_path", ""},
+		{"synchronous_commit", "local"},
+		{"lock_timeout", "10s"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"row_security", "off"},
+	};
+
+	for (int i = 0; i < lengthof(setting); i++)
+		SetConfigOption(setting[i][0], setting[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Entry point of the worker.  'main_arg' is not used.
+ */
+void
+wa_indexer_main(Datum main_arg)
+{
+	TimestampTz last_work;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	if (wa_shared == NULL || IsBinaryUpgrade || RecoveryInProgress())
+		proc_exit(0);
+	before_shmem_exit(indexer_exit, (Datum) 0);
+	pg_atomic_fetch_add_u32(&wa_shared->host.indexers, 1);
+	counted = true;
+
+	BackgroundWorkerInitializeConnection(wa_database, NULL, 0);
+	set_session_settings();
+	pgstat_report_appname("walarchive indexer");
+	memory = MemoryContextAllocZero(TopMemoryContext,
+									wa_shared->max_sources * sizeof(SlotMemory));
+	work_context = AllocSetContextCreate(TopMemoryContext, "walarchive indexer",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work_context);
+
+	check_extension();
+	last_work = GetCurrentTimestamp();
+	for (;;)
+	{
+		bool worked;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		worked = mirror_if_due();
+		worked |= index_sources();
+		if (!anything_failed())
+			(void) set_catalog_state(WA_CATALOG_OK);
+		if (worked)
+		{
+			last_work = GetCurrentTimestamp();
+			/* it may have been dropped or updated under us */
+			check_extension();
+			MemoryContextReset(work_context);
+			continue;
+		}
+		if (TimestampDifferenceExceeds(last_work, GetCurrentTimestamp(), IDLE_MS))
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 POLL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	succeeded = !anything_failed();
+	proc_exit(succeeded ? 0 : 1);
+}
