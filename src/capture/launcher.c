@@ -293,6 +293,8 @@ free_slot(Launcher *l, int index)
 	memset(&control, 0, sizeof(control));
 	change_control(index, &control);
 	memset(&l->slot[index], 0, sizeof(SlotMemory));
+	/* dropped: have its row removed from the catalog as well */
+	pg_atomic_fetch_add_u64(&wa_shared->host.catalog_changes, 1);
 }
 
 static void
@@ -523,8 +525,11 @@ start_indexers(Launcher *l, TimestampTz now)
 			case BGWH_POSTMASTER_DIED:
 				pfree(l->indexer);
 				l->indexer = NULL;
-				/* it left at once, or with work undone: not again so soon */
-				if (state != WA_CATALOG_OK)
+				/*
+				 * It failed, or died early: not again so soon.  Where there is no
+				 * catalog to keep, it has said so and is started by a change alone.
+				 */
+				if (state == WA_CATALOG_FAILED || state == WA_CATALOG_UNKNOWN)
 				{
 					l->indexer_failures = Min(l->indexer_failures + 1, 10);
 					l->indexer_not_before =
