@@ -149,7 +149,7 @@ make_server() { # name, port, then lines of configuration
 	start_server "$name"
 }
 start_server() {
-	"$bin/pg_ctl" -D "$dir/$1" -l "$dir/$1.log" -w start >/dev/null || die "the $1 server does not start: $(tail -n 20 "$1.log")"
+	"$bin/pg_ctl" -D "$dir/$1" -l "$dir/$1.log" -w start >/dev/null 2>&1 || die "the $1 server does not start: $(tail -n 20 "$1.log")"
 }
 wait_for() { # primary or archive, query that is to answer "t", what for
 	local until=$((SECONDS + 60))
@@ -223,7 +223,7 @@ primary -o /dev/null -c "CREATE TABLE proof (id bigint GENERATED ALWAYS AS IDENT
 wait_for primary "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'walarchive_prod' AND sync_state = 'sync'" \
 	"the archive to be synchronous"
 primary -P format=aligned -P tuples_only=off -P footer=off \
-	-c "SELECT application_name, state, sync_state, flush_lsn FROM pg_stat_replication" | sed 's/^/    /'
+	-c "SELECT application_name, state, sync_state, flush_lsn FROM pg_stat_replication" | sed '/^$/d; s/^/    /'
 
 clients=8
 say "$clients clients commit, and write down the transaction id of each commit once it was acknowledged"
@@ -239,6 +239,10 @@ mapfile -t processes < <(awk -v parent="$postmaster" '$4 == parent {print $1}' /
 say "kill -9 of the primary, all $((${#processes[@]} + 1)) processes of it, in the midst of that"
 kill -9 "$postmaster" "${processes[@]}" 2>/dev/null || true
 wait
+for ((i = 0; i < 100; i++)); do # a new server takes a process that is dead but not yet reaped for a live one
+	kill -0 "$postmaster" 2>/dev/null || break
+	sleep 0.1
+done
 cat proof/acknowledged.* | sort -t '|' -n >proof/acknowledged
 acknowledged=$(wc -l <proof/acknowledged)
 ((acknowledged > 0)) || die "no commit was acknowledged: see primary.log"

@@ -39,7 +39,8 @@ CREATE FUNCTION walarchive.receiver_state(
 	OUT index_wanted boolean,
 	OUT free_bytes bigint)
 RETURNS SETOF record
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+-- few rows: with the default of 1000 the planner finds the views worth compiling, which takes seconds
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 16
 AS 'MODULE_PATHNAME', 'wa_receiver_state';
 REVOKE ALL ON FUNCTION walarchive.receiver_state() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION walarchive.receiver_state() TO pg_monitor;
@@ -61,7 +62,7 @@ CREATE FUNCTION walarchive.host_state(
 	OUT free_bytes bigint,
 	OUT min_free_bytes bigint)
 RETURNS SETOF record
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 AS 'MODULE_PATHNAME', 'wa_host_state';
 REVOKE ALL ON FUNCTION walarchive.host_state() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION walarchive.host_state() TO pg_monitor;
