@@ -16,10 +16,11 @@ EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(UNIT_TESTS) tmp_check
 PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = $(libpq) -lpthread
 
-# pg_regress does not make the parents of its instance's folder
+# pg_regress does not make the parents of its instance's folder, and the
+# archive directory in its configuration has to be absolute
 REGRESS_PREP = regress-folder
 REGRESS = source views privileges errors
-REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/regress.conf
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress.conf
 TAP_TESTS = 1
 
 UNIT_TESTS = test/unit_base
@@ -43,5 +44,6 @@ unitcheck: $(UNIT_TESTS)
 
 .PHONY: regress-folder
 regress-folder:
-	rm -rf tmp_check/regress
-	mkdir -p tmp_check
+	rm -rf tmp_check/regress tmp_check/archive
+	mkdir -p tmp_check/archive
+	sed 's|@archive@|$(CURDIR)/tmp_check/archive|' test/regress.conf > tmp_check/regress.conf

@@ -1,0 +1,112 @@
+-- The life of a source.  Nothing listens on port 1: its receiver never gets
+-- anywhere, and nothing here waits for it.
+\set SHOW_CONTEXT never
+CREATE EXTENSION walarchive;
+
+-- what was committed has been written to the archive directory
+CREATE FUNCTION pg_temp.wait_mirrored() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..600 LOOP
+		IF (SELECT catalog_behind = 0 AND catalog_state = 'ok' FROM walarchive.host_state()) THEN
+			RETURN 'mirrored';
+		END IF;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+	RETURN 'timeout';
+END
+$$;
+CREATE FUNCTION pg_temp.wait_gone(source text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..600 LOOP
+		IF NOT EXISTS (SELECT 1 FROM walarchive.source s WHERE s.name = source)
+			AND NOT EXISTS (SELECT 1 FROM walarchive.stat_receiver r WHERE r.source = wait_gone.source) THEN
+			RETURN 'gone';
+		END IF;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+	RETURN 'timeout';
+END
+$$;
+CREATE VIEW pg_temp.folder AS
+	SELECT f FROM pg_ls_dir(current_setting('walarchive.directory')) f
+	WHERE f IN ('alpha', 'beta-2', 'gamma') ORDER BY f;
+CREATE VIEW pg_temp.file AS
+	SELECT j ->> 'name' AS name, j ->> 'conninfo' AS conninfo, j ->> 'slot_name' AS slot_name,
+		   j ->> 'state' AS state, j ->> 'allow_standby' AS allow_standby,
+		   j ->> 'stop_at_gap' AS stop_at_gap, j ->> 'revision' AS revision
+	FROM pg_temp.folder,
+		 json(pg_read_file(current_setting('walarchive.directory') || '/' || f || '/source.json')) j;
+CREATE VIEW pg_temp.source AS
+	SELECT name, slot_name, start_lsn IS NULL AS no_start, allow_standby, on_gap, state, revision
+	FROM walarchive.source ORDER BY name;
+
+-- nothing of a transaction that is rolled back
+BEGIN;
+SELECT walarchive.add_source('gamma', 'host=127.0.0.1 port=1 user=nobody', check_connection => false);
+SELECT * FROM pg_temp.source;
+ROLLBACK;
+SELECT pg_temp.wait_mirrored();
+SELECT * FROM pg_temp.source;
+SELECT * FROM pg_temp.folder;
+
+-- added
+SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check_connection => false);
+SELECT walarchive.add_source('beta-2', 'host=127.0.0.1 port=1 user=nobody', slot_name => 'other_slot',
+							 start_lsn => '0/1000000', check_connection => false,
+							 allow_standby => true, on_gap => 'stop');
+SELECT * FROM pg_temp.source;
+SELECT pg_temp.wait_mirrored();
+SELECT * FROM pg_temp.file;
+SELECT source FROM walarchive.stat_receiver ORDER BY source;
+
+-- paused, changed, resumed
+SELECT walarchive.pause_source('alpha');
+SELECT walarchive.pause_source('beta-2');
+SELECT walarchive.pause_source('beta-2');
+SELECT walarchive.alter_source('alpha', conninfo => 'host=127.0.0.1 port=1 user=somebody', slot_name => 'slot_a',
+							   check_connection => false);
+SELECT walarchive.alter_source('alpha', allow_standby => true, on_gap => 'stop', check_connection => false);
+SELECT walarchive.alter_source('alpha', on_gap => 'continue');
+SELECT * FROM pg_temp.source;
+SELECT pg_temp.wait_mirrored();
+SELECT * FROM pg_temp.file;
+SELECT walarchive.resume_source('alpha');
+SELECT walarchive.resume_source('alpha');
+SELECT walarchive.pause_source('alpha');
+SELECT * FROM pg_temp.source;
+
+-- dropped, the files kept, and attached again
+SELECT walarchive.drop_source('alpha', drop_slot => false);
+SELECT pg_temp.wait_gone('alpha');
+SELECT * FROM pg_temp.source;
+SELECT name, state FROM pg_temp.file;
+SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check_connection => false);
+SELECT walarchive.attach_source('alpha', check_connection => false);
+SELECT walarchive.pause_source('alpha');
+SELECT pg_temp.wait_mirrored();
+SELECT name, conninfo, slot_name, on_gap, state FROM walarchive.source WHERE name = 'alpha';
+SELECT name, state FROM pg_temp.file;
+
+-- dropping the catalog stops no archive: a new one knows it again
+DO $$
+BEGIN
+	FOR i IN 1..600 LOOP
+		EXIT WHEN (SELECT indexers = 0 AND catalog_behind = 0 FROM walarchive.host_state());
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END
+$$;
+DROP VIEW pg_temp.source;
+DROP EXTENSION walarchive;
+SELECT name, state FROM pg_temp.file;
+CREATE EXTENSION walarchive;
+SELECT pg_temp.wait_mirrored();
+SELECT name, conninfo, slot_name, on_gap, state FROM walarchive.source ORDER BY name;
+
+-- dropped with its files
+SELECT walarchive.drop_source('alpha', drop_slot => false, delete_files => true);
+SELECT walarchive.drop_source('beta-2', drop_slot => false, delete_files => true);
+SELECT pg_temp.wait_gone('alpha');
+SELECT pg_temp.wait_gone('beta-2');
+SELECT * FROM pg_temp.folder;
+SELECT DISTINCT source, kind FROM walarchive.event WHERE kind = 'dropped' ORDER BY source;
