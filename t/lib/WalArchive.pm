@@ -9,6 +9,8 @@ use Digest::SHA;
 use Exporter 'import';
 use File::Basename;
 use File::Path qw(make_path);
+use IPC::Run;
+use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,6 +21,9 @@ our @EXPORT = qw(
   wait_for wait_streaming wait_archived wait_state wait_cause stat_of
   wal_files same_file read_file_bytes receiver_pid backend_pid
   start_receivewal stop_process make_synchronous
+  start_sql sql_done sql_result journal_lines wait_event wait_health
+  switch_wal end_of_segment same_wal checksums save_data restore_data
+  shared_segments
 );
 
 # An archive host with the extension, started.  Options: sources, directory,
@@ -253,6 +258,132 @@ sub make_synchronous
 		sub { $node->safe_psql('postgres',
 				q(SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state IN ('quorum', 'sync'))) eq 't' })
 	  or BAIL_OUT('no synchronous standby');
+	return;
+}
+
+# A psql in the background that runs one script; see sql_done and sql_result.
+sub start_sql
+{
+	my ($node, $sql, %opt) = @_;
+	my $session = { in => $sql, out => '', err => '' };
+
+	$session->{handle} = IPC::Run::start(
+		[ 'psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1',
+			'-d', $node->connstr($opt{dbname} // 'postgres'), '-f', '-' ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err});
+	return $session;
+}
+
+# Has it ended?
+sub sql_done
+{
+	my ($session) = @_;
+	$session->{handle}->pump_nb;
+	return !$session->{handle}->pumpable;
+}
+
+# Wait for its end; its exit code (and, in a list, its output and errors).
+sub sql_result
+{
+	my ($session) = @_;
+	wait_for('a psql to end', sub { sql_done($session) })
+	  or $session->{handle}->kill_kill;
+	$session->{handle}->finish;
+	chomp(my $out = $session->{out});
+	return wantarray ? ($session->{handle}->result(0), $out, $session->{err}) :
+	  $session->{handle}->result(0);
+}
+
+# The source's journal, a hash for each line, oldest first.
+sub journal_lines
+{
+	my ($host, $source, $kind) = @_;
+	my $path = archive_dir($host, $source) . '/journal';
+	return () unless -e $path;
+	my @lines = map { JSON::PP::decode_json($_) } split(/\n/, read_file_bytes($path));
+	return grep { !defined $kind || $_->{kind} eq $kind } @lines;
+}
+
+# Wait until the view of events has 'count' of a kind (at least one).
+sub wait_event
+{
+	my ($host, $source, $kind, $count) = @_;
+	$count //= 1;
+	return wait_for("event $kind of $source in the catalog",
+		sub { $host->safe_psql('postgres',
+				"SELECT count(*) >= $count FROM walarchive.event WHERE source = '$source' AND kind = '$kind'") eq 't' });
+}
+
+# Wait until a check of the source's health has a severity.
+sub wait_health
+{
+	my ($host, $source, $check, $severity) = @_;
+	return wait_for("health check $check of $source to be $severity",
+		sub { $host->safe_psql('postgres',
+				qq(SELECT severity FROM walarchive.health WHERE source = '$source' AND "check" = '$check')) eq $severity });
+}
+
+# Write a little and switch segments, 'count' times.  Returns the LSN after it.
+sub switch_wal
+{
+	my ($node, $count) = @_;
+	$count //= 1;
+	my $switches = "SELECT pg_logical_emit_message(true, 'switch', 'x'); SELECT pg_switch_wal();\n" x $count;
+	$node->safe_psql('postgres', $switches);
+	return $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+}
+
+# Fill WAL so that it ends exactly at a segment's end, and stay there: nothing
+# may write after it (so: no autovacuum, no checkpoint, no other session).
+sub end_of_segment
+{
+	my ($node) = @_;
+	$node->safe_psql('postgres', "SELECT pg_logical_emit_message(true, 'end', 'x')");
+	$node->safe_psql('postgres', 'SELECT pg_switch_wal()');
+	return $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+}
+
+# Names that two folders share, finished segments and histories.
+sub shared_segments
+{
+	my ($a, $b) = @_;
+	my %there = map { $_ => 1 } wal_files($b);
+	return grep { $there{$_} } wal_files($a);
+}
+
+# Which of the files that two folders share differ.  Returns their number and
+# the names of those that differ.
+sub same_wal
+{
+	my ($a, $b) = @_;
+	my @shared = shared_segments($a, $b);
+	my @differ = grep { !same_file("$a/$_", "$b/$_") } @shared;
+	return (scalar(@shared), join(' ', @differ));
+}
+
+# Name and checksum of everything that looks like WAL, as one string.
+sub checksums
+{
+	my ($dir) = @_;
+	return join("\n",
+		map { "$_ " . Digest::SHA->new(256)->addfile("$dir/$_", 'b')->hexdigest }
+		  wal_files($dir, partial => 1));
+}
+
+# Keep a copy of a stopped server's data directory, and put it back.
+sub save_data
+{
+	my ($node) = @_;
+	my $copy = PostgreSQL::Test::Utils::tempdir() . '/data';
+	system_or_bail('cp', '-a', $node->data_dir, $copy);
+	return $copy;
+}
+
+sub restore_data
+{
+	my ($node, $copy) = @_;
+	system_or_bail('rm', '-rf', $node->data_dir);
+	system_or_bail('cp', '-a', $copy, $node->data_dir);
 	return;
 }
 
