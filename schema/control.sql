@@ -128,15 +128,16 @@ AS $$
 DECLARE
 	slot text;
 BEGIN
-	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
-										add_source.check_connection);
 	IF add_source.conninfo IS NULL THEN
 		RAISE EXCEPTION 'conninfo must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	-- first, because its errors alone keep the statement out of the log
+	PERFORM walarchive.check_conninfo(add_source.conninfo);
+	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
+										add_source.check_connection);
 	slot := coalesce(add_source.slot_name, walarchive.default_slot_name(add_source.name));
 	PERFORM walarchive.check_slot_name(slot);
-	PERFORM walarchive.check_conninfo(add_source.conninfo);
 	IF walarchive.archive_folder_in_use(add_source.name) THEN
 		RAISE EXCEPTION 'the archive directory already holds an archive of the name "%"', add_source.name
 			USING ERRCODE = 'duplicate_object',
@@ -177,6 +178,9 @@ AS $$
 DECLARE
 	old walarchive.source;
 BEGIN
+	IF alter_source.conninfo IS NOT NULL THEN
+		PERFORM walarchive.check_conninfo(alter_source.conninfo);
+	END IF;
 	IF alter_source.check_connection IS NULL THEN
 		RAISE EXCEPTION 'check_connection must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
@@ -187,9 +191,6 @@ BEGIN
 	END IF;
 	IF alter_source.slot_name IS NOT NULL THEN
 		PERFORM walarchive.check_slot_name(alter_source.slot_name);
-	END IF;
-	IF alter_source.conninfo IS NOT NULL THEN
-		PERFORM walarchive.check_conninfo(alter_source.conninfo);
 	END IF;
 
 	old := walarchive.source_for_change(alter_source.name, 'alter_source');
@@ -325,11 +326,11 @@ DECLARE
 	stored record;
 	cluster bigint;
 BEGIN
-	PERFORM walarchive.check_new_source(attach_source.name, coalesce(attach_source.on_gap, 'continue'),
-										coalesce(attach_source.allow_standby, false), attach_source.check_connection);
 	IF attach_source.conninfo IS NOT NULL THEN
 		PERFORM walarchive.check_conninfo(attach_source.conninfo);
 	END IF;
+	PERFORM walarchive.check_new_source(attach_source.name, coalesce(attach_source.on_gap, 'continue'),
+										coalesce(attach_source.allow_standby, false), attach_source.check_connection);
 	SELECT a.* INTO stored FROM walarchive.archived_settings(attach_source.name) a;
 	stored.conninfo := coalesce(attach_source.conninfo, stored.conninfo);
 	stored.slot_name := coalesce(attach_source.slot_name, stored.slot_name,

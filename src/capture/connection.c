@@ -49,6 +49,7 @@ wa_validate_conninfo(const char *conninfo)
 		PQfreemem(err);
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errhidestmt(true),
 				 errmsg("invalid connection string"),
 				 errdetail("It is not repeated here because it may hold a secret."),
 				 errhint("Write it as libpq expects, for example 'host=db1,db2 user=archiver target_session_attrs=read-write'.")));
@@ -70,6 +71,7 @@ wa_validate_conninfo(const char *conninfo)
 	if (secret)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errhidestmt(true),
 				 errmsg("connection string must not hold a password"),
 				 errdetail("Statements are logged, and settings are stored on disk and in the catalog."),
 				 errhint("Use a passfile (\"passfile=…\", or .pgpass of the server's operating system user), a service file, or a client certificate.")));
