@@ -11,6 +11,7 @@
 #   BENCH_BULK_CLIENTS=4   clients that commit beside the bulk load
 #   BENCH_SLOW_US=2000     what a flush takes longer on the slow disk
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
+#   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine
 #
 # --no-build: take the walarchive that is installed. Raw numbers are left in bench/results/.
@@ -66,7 +67,7 @@ if [[ $inner == no ]]; then
 	as_user env "BENCH_DIR=$dir" bash "$dir/checkout/bench/run.sh" --inner --pg-config "$pg_config" "${scenarios[@]}" || rc=$?
 	results=$here/bench/results/$(date +%Y%m%d-%H%M%S)
 	mkdir -p "$results" && cp "$dir"/results/* "$results"/ && say "raw numbers: $results"
-	if ((rc == 0)); then cd / && rm -rf "$dir"; else say "servers' folders and logs are left in $dir"; fi
+	if ((rc == 0)) && [[ -z ${BENCH_KEEP:-} ]]; then cd / && rm -rf "$dir"; else say "servers' folders and logs are left in $dir"; fi
 	exit "$rc"
 fi
 
@@ -388,7 +389,7 @@ primary -c "CREATE TABLE single (id int, filler text)" -c "CREATE TABLE bulk (id
 echo "INSERT INTO single VALUES (:client_id, 'one row of a hundred bytes or so, as many applications write them, one to a transaction');" >"$dir/single.sql"
 if [[ $receiver == walarchive ]]; then
 	mkdir -m 700 "$dir/wal"
-	make_server archive $archive_port "shared_preload_libraries = 'walarchive'" "walarchive.directory = '$dir/wal'"
+	make_server archive $archive_port "shared_preload_libraries = 'walarchive'" "walarchive.directory = '$dir/wal'" "max_worker_processes = 24"
 	restart_archive_host
 	archive -c "CREATE EXTENSION walarchive"
 fi
