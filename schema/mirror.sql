@@ -80,6 +80,8 @@ CREATE FUNCTION walarchive.register_files(
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- a growing table has no statistics to go by: always by its index
+SET enable_seqscan = off
 AS $$
 DECLARE
 	added bigint;
@@ -103,12 +105,12 @@ BEGIN
 			   CASE WHEN f.finished THEN 'finished' ELSE 'partial' END, f.size
 		FROM file f
 		-- what is known already is not even locked: a full pass costs no write
-		WHERE NOT EXISTS (SELECT 1 FROM walarchive.segment k
-						  WHERE k.source = p_source
+		WHERE coalesce((SELECT k.state = 'partial' AND (f.finished OR k.size <> f.size)
+						FROM walarchive.segment k
+						WHERE k.source = p_source
 							AND k.system_identifier = p_system_identifier
 							AND k.timeline = f.timeline
-							AND k.start_lsn = f.start_lsn
-							AND (k.state = 'finished' OR (NOT f.finished AND k.size = f.size)))
+							AND k.start_lsn = f.start_lsn), true)
 		ON CONFLICT (source, system_identifier, timeline, start_lsn) DO UPDATE
 			SET state = excluded.state,
 				size = excluded.size,

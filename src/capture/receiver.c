@@ -166,7 +166,7 @@ report_failure(WaReceiver *r, WaCause cause, const ErrorData *error)
 
 /* A finished segment: tell the indexer.  Called by the writer. */
 static void
-segment_finished(void *arg, TimeLineID tli, uint64 segno)
+segment_finished(void *arg, TimeLineID tli, uint64 segno, bool again)
 {
 	WaReceiver *r = arg;
 	uint64 n = pg_atomic_read_u64(&r->slot->finished_count);
@@ -177,7 +177,8 @@ segment_finished(void *arg, TimeLineID tli, uint64 segno)
 	entry->segno = segno;
 	pg_write_barrier();
 	pg_atomic_write_u64(&r->slot->finished_count, n + 1);
-	WA_STAT(r, stat->segments_completed++;);
+	if (!again)
+		WA_STAT(r, stat->segments_completed++;);
 	wa_wake_launcher();
 }
 

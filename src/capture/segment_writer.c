@@ -646,8 +646,7 @@ take_result(WaSegmentWriter *w, const WaFlushResult *result)
 				strlcat(path, UNSYNCED_SUFFIX, sizeof(path));
 				(void) unlink(path);
 			}
-			if (!was_final)
-				w->finished(w->arg, tli, segno);
+			w->finished(w->arg, tli, segno, was_final);
 		}
 	}
 }

@@ -39,8 +39,13 @@ typedef struct WaOpenSegment
 	int lane_fd[WA_MAX_LANES]; /* -1: not opened yet */
 } WaOpenSegment;
 
-/* Called when a segment is whole, durable, and under its final name. */
-typedef void (*WaSegmentFinished)(void *arg, TimeLineID tli, uint64 segno);
+/*
+ * Called when a segment is whole, durable, and under its final name.  'again':
+ * it had that name already when it was opened, which somebody may have been
+ * told of or not.
+ */
+typedef void (*WaSegmentFinished)(void *arg, TimeLineID tli, uint64 segno,
+								  bool again);
 
 typedef struct WaSegmentWriter
 {

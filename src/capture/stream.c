@@ -20,6 +20,8 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
@@ -388,6 +390,9 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		long ms;
 
 		CHECK_FOR_INTERRUPTS();
+		/* a stream that never pauses never waits, which is where it is noticed */
+		if (!PostmasterIsAlive())
+			proc_exit(1);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -411,8 +416,13 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 			send_status(r, false);
 		if (ended)
 			return end_stream(r, next_tli, next_lsn);
+
+		/*
+		 * Streaming means that what was there when we connected is durable: a
+		 * disk that fails each flush must not look well in between.
+		 */
 		if (drained && !live && w->written >= r->server_end && r->server_end != 0 &&
-			w->written >= r->report_from)
+			w->durable >= Max(r->report_from, r->connection->server.flushed))
 		{
 			live = true;
 			wa_set_state(r, WA_STATE_STREAMING);

@@ -98,10 +98,12 @@ extern void wa_mirror_sources(void);
 
 /*
  * Enter what is new of a source in the catalog.  The caller holds the slot's
- * indexer_pid.  'full' asks for a pass over all files.  Raises errors.
+ * indexer_pid.  '*full' asks for a pass over all files, and is set where the
+ * journal or the ring turns out to need one; after an error it says what has
+ * to be asked for again.  Raises errors.
  */
 extern void wa_register_slot(int slot, const WaSlotControl *control,
-							 bool full, uint64 finished);
+							 bool *full, uint64 finished);
 
 /*
  * Enter the journal's new lines.  Returns false if the catalog has no such

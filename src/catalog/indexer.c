@@ -54,6 +54,7 @@ typedef struct SlotMemory
 	uint32 generation;
 	TimeLineID open_tli;
 	uint64 open_segno;
+	bool full;   /* the pass under way is one over all files */
 	bool failed; /* not again in this process's life */
 } SlotMemory;
 
@@ -211,9 +212,9 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	WaSourceSlot *slot = &wa_shared->slot[i];
 	MemoryContext caller = CurrentMemoryContext;
 	uint64 finished = pg_atomic_read_u64(&slot->finished_count);
-	bool full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
 	ErrorContextCallback callback;
 
+	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
 	callback.callback = source_error_context;
 	callback.arg = (void *) control->name;
 	callback.previous = error_context_stack;
@@ -222,7 +223,7 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	{
 		WaSlotControl *now = palloc(sizeof(WaSlotControl));
 
-		wa_register_slot(i, control, full, finished);
+		wa_register_slot(i, control, &memory[i].full, finished);
 		wa_read_control(i, now);
 		if (now->in_use && now->generation == control->generation)
 		{
@@ -245,7 +246,8 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextSwitchTo(caller);
 		memory[i].failed = true;
-		pg_atomic_write_u32(&slot->index_wanted, 1);
+		if (memory[i].full)
+			pg_atomic_write_u32(&slot->index_wanted, 1);
 		(void) set_catalog_state(WA_CATALOG_FAILED);
 		RESUME_INTERRUPTS();
 	}
@@ -312,6 +314,7 @@ set_session_settings(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"row_security", "off"},
+		{"jit", "off"},
 	};
 
 	for (int i = 0; i < lengthof(setting); i++)

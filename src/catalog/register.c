@@ -130,7 +130,7 @@ register_timelines(const char *source, uint64 sysid, const TimeLineID *tli,
 	wa_catalog_commit();
 }
 
-/* All files of one cluster.  Returns false if it can't be read. */
+/* All files of one cluster. */
 static void
 full_pass_cluster(const char *source, uint64 sysid)
 {
@@ -465,13 +465,13 @@ register_ring(int slot, const char *source, uint64 finished,
 }
 
 void
-wa_register_slot(int slot, const WaSlotControl *control, bool full,
+wa_register_slot(int slot, const WaSlotControl *control, bool *full,
 				 uint64 finished)
 {
 	const char *source = control->name;
 	WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
 
-	if (!wa_register_journal(source, &full))
+	if (!wa_register_journal(source, full))
 	{
 		/*
 		 * No such source in the catalog: made from its file by the next mirror
@@ -482,8 +482,11 @@ wa_register_slot(int slot, const WaSlotControl *control, bool full,
 		return;
 	}
 	wa_read_stat(slot, stat);
-	if (full || !register_ring(slot, source, finished, stat))
+	if (*full || !register_ring(slot, source, finished, stat))
+	{
+		*full = true;
 		full_pass(source);
+	}
 
 	if (stat->system_identifier != 0)
 	{
