@@ -23,7 +23,8 @@
  *		  KILL_AFTER: the call is made, then SIGKILL;
  *		  STOP: SIGSTOP before the call;
  *		  DELAY=<microseconds>: the call is made that much later
- * path	  part of the path of the file; empty or left out: every file
+ * path	  part of the path of the file, or its end if a '$' follows; empty or
+ *		  left out: every file
  * count  how often; empty, left out or 0: always
  *
  *	  free:<bytes>:<path substring>		statvfs and fstatvfs report so much room
@@ -457,6 +458,20 @@ path_of_fd(int fd, char *path)
 	path[len < 0 ? 0 : len] = '\0';
 }
 
+static bool
+path_fits(const char *name, const char *wanted)
+{
+	size_t len = strlen(wanted);
+	size_t name_len;
+
+	if (name == NULL)
+		return false;
+	if (wanted[len - 1] != '$')
+		return strstr(name, wanted) != NULL;
+	name_len = strlen(name);
+	return name_len >= len - 1 && strncmp(name + name_len - (len - 1), wanted, len - 1) == 0;
+}
+
 /*
  * What is to happen to this call. Delays, stops and kills before the call are
  * done here; "number" gets the errno or the number of bytes. The file is given
@@ -486,8 +501,7 @@ decide(Call call, int fd, const char *name, const char *other_name, long long *n
 				name = path;
 				looked_up = true;
 			}
-			if ((name == NULL || strstr(name, rule->path) == NULL) &&
-				(other_name == NULL || strstr(other_name, rule->path) == NULL))
+			if (!path_fits(name, rule->path) && !path_fits(other_name, rule->path))
 				continue;
 		}
 		if (!strike(rules, i))

@@ -1,0 +1,235 @@
+# What the fault tests share: the preloaded fault library, load that logs what
+# was acknowledged, and proof that a restore from the archive has all of it.
+package WalFaults;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename;
+use File::Copy;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use WalArchive;
+
+our @EXPORT = qw(
+  start_with_faults arm_faults disarm_faults
+  try_psql poll_psql postmaster_pid process_gone
+  start_writers stop_writers acknowledged
+  stage_archive restore_from_archive
+  compare_finished load_segments event_count
+);
+
+my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so';
+
+# Start a server whose file operations fail when told so; see
+# test/faults/fault_shim.c.  The faults are armed later.
+sub start_with_faults
+{
+	my ($node) = @_;
+	die "$shim is missing: make -C test/faults" if !-e $shim;
+	$node->{wa_fault_file} //= PostgreSQL::Test::Utils::tempdir() . '/faults';
+	local $ENV{LD_PRELOAD} = $shim;
+	local $ENV{WA_FAULT_FILE} = $node->{wa_fault_file};
+	$node->start;
+	return;
+}
+
+# Put rules into force, in place of those before.
+sub arm_faults
+{
+	my ($node, @rules) = @_;
+	my $file = $node->{wa_fault_file};
+	open(my $fh, '>', "$file.new") or die "could not write $file.new: $!";
+	print $fh map { "$_\n" } @rules;
+	close($fh) or die "could not write $file.new: $!";
+	rename("$file.new", $file) or die "could not rename $file.new: $!";
+	return;
+}
+
+sub disarm_faults
+{
+	my ($node) = @_;
+	unlink($node->{wa_fault_file});
+	return;
+}
+
+# Run a query on a server that may be down: its output, or undef.
+sub try_psql
+{
+	my ($node, $sql, %opt) = @_;
+	my ($rc, $out) = $node->psql($opt{dbname} // 'postgres', $sql);
+	return $rc == 0 ? $out : undef;
+}
+
+# Poll a query on a server that may be down until it returns what is wanted.
+sub poll_psql
+{
+	my ($node, $sql, $wanted, $seconds) = @_;
+	$wanted //= 't';
+	my $last;
+	my $ok = wait_for($sql,
+		sub { $last = try_psql($node, $sql); defined $last && $last eq $wanted },
+		$seconds);
+	diag('last answer: ' . ($last // 'none')) if !$ok;
+	return $ok;
+}
+
+sub postmaster_pid
+{
+	my ($node) = @_;
+	my ($pid) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+	return $pid;
+}
+
+# True once there is no such process; a zombie is none.
+sub process_gone
+{
+	my ($pid) = @_;
+	open(my $fh, '<', "/proc/$pid/stat") or return 1;
+	my $line = <$fh> // '';
+	close($fh);
+	return $line eq '' || $line =~ /\) [ZX] /;
+}
+
+# Writers that insert rows into table "written" one by one, and log the id of
+# each insert that was acknowledged.  They reconnect until told to stop.
+sub start_writers
+{
+	my ($node, $count) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my @pids;
+
+	$node->safe_psql('postgres',
+		"CREATE TABLE IF NOT EXISTS written (id bigserial PRIMARY KEY, filler text)");
+	open(my $fh, '>', "$dir/script.sql") or die $!;
+	# psql prints a row only when the commit was acknowledged
+	print $fh "INSERT INTO written (filler) VALUES (repeat('x', 300)) RETURNING id;\n" x 500;
+	close($fh);
+	my $connstr = $node->connstr('postgres');
+	for my $n (1 .. $count)
+	{
+		my $pid = fork() // die "could not fork: $!";
+		if ($pid == 0)
+		{
+			while (!-e "$dir/stop")
+			{
+				system("psql -XAtq -v ON_ERROR_STOP=1 -d '$connstr' -f '$dir/script.sql' >>'$dir/log.$n' 2>>'$dir/err.$n'") == 0
+				  or usleep(50_000);
+			}
+			# no END blocks: the servers belong to the parent
+			require POSIX;
+			POSIX::_exit(0);
+		}
+		push @pids, $pid;
+	}
+	return { dir => $dir, pids => \@pids };
+}
+
+sub stop_writers
+{
+	my ($writers) = @_;
+	append_to_file("$writers->{dir}/stop", '');
+	waitpid($_, 0) for @{ $writers->{pids} };
+	return;
+}
+
+# The ids that were acknowledged; a last line without newline was not.
+sub acknowledged
+{
+	my ($writers) = @_;
+	my @ids;
+	foreach my $log (glob("$writers->{dir}/log.*"))
+	{
+		push @ids, (slurp_file($log) =~ /^(\d+)\n/mg);
+	}
+	return @ids;
+}
+
+# A copy of a WAL folder as restore_command wants it: the partial segments
+# under their full names, where there is no full one.
+sub stage_archive
+{
+	my ($wal_dir) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+
+	foreach my $name (wal_files($wal_dir, partial => 1))
+	{
+		(my $full = $name) =~ s/\.partial$//;
+		next if $name ne $full && -e "$wal_dir/$full";
+		copy("$wal_dir/$name", "$dir/$full") or die "could not copy $name: $!";
+	}
+	return $dir;
+}
+
+# Recover a backup of a node from an archived WAL folder to the end; returns
+# the promoted node.
+sub restore_from_archive
+{
+	my ($name, $node, $backup, $wal_dir) = @_;
+	my $staged = stage_archive($wal_dir);
+	my $restored = PostgreSQL::Test::Cluster->new($name);
+
+	$restored->init_from_backup($node, $backup);
+	$restored->append_conf(
+		'postgresql.conf', qq(
+restore_command = 'cp "$staged/%f" "%p"'
+synchronous_standby_names = ''
+shared_preload_libraries = ''
+));
+	# ALTER SYSTEM of the original wins over postgresql.conf
+	unlink($restored->data_dir . '/postgresql.auto.conf');
+	$restored->set_recovery_mode;
+	$restored->start;
+	$restored->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()')
+	  or die 'recovery does not end';
+	return $restored;
+}
+
+# Compare each finished segment of an archive with the primary's own file.
+# Returns how many were compared, dies at a difference.
+sub compare_finished
+{
+	my ($wal_dir, $node) = @_;
+	my $compared = 0;
+
+	foreach my $name (wal_files($wal_dir))
+	{
+		my $own = $node->data_dir . "/pg_wal/$name";
+		next if !-e $own;
+		die "$name differs from the primary's" if !same_file("$wal_dir/$name", $own);
+		$compared++;
+	}
+	return $compared;
+}
+
+# Have the primary fill so many segments with data.
+sub load_segments
+{
+	my ($node, $count) = @_;
+	$node->safe_psql('postgres',
+		'CREATE TABLE IF NOT EXISTS filler (t text)');
+	for (1 .. $count)
+	{
+		$node->safe_psql('postgres',
+			"INSERT INTO filler SELECT repeat('y', 900) FROM generate_series(1, 400);
+			 SELECT pg_switch_wal()");
+	}
+	return;
+}
+
+# How many lines of a source's journal match, read from the file itself.
+sub event_count
+{
+	my ($host, $source, $re) = @_;
+	my $journal = archive_dir($host, $source) . '/journal';
+	return 0 if !-e $journal;
+	my @hits = grep { /$re/ } split /\n/, slurp_file($journal);
+	return scalar @hits;
+}
+
+1;
