@@ -163,11 +163,19 @@ list_hosts(PQconninfoOption *options, HostList *hosts)
 	int n_port = split_list(option_value(options, "port"), hosts->port);
 
 	hosts->count = Max(1, Max(n_host, n_addr));
+	/* libpq is given one host at a time and can't complain */
+	if ((n_host > 0 && n_addr > 0 && n_host != n_addr) ||
+		(n_port > 1 && n_port != hosts->count))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("connection string names %d hosts, %d addresses and %d ports",
+						n_host, n_addr, n_port),
+				 errhint("Give each host an address, or none, and either one port for all or one for each.")));
 	for (int i = n_host; i < hosts->count; i++)
 		hosts->host[i] = NULL;
 	for (int i = n_addr; i < hosts->count; i++)
 		hosts->hostaddr[i] = NULL;
-	/* one port serves all hosts; libpq complains of other differences */
+	/* one port serves all hosts */
 	for (int i = n_port; i < hosts->count; i++)
 		hosts->port[i] = n_port == 1 ? hosts->port[0] : NULL;
 }
@@ -613,7 +621,9 @@ wa_connect(const char *conninfo, const char *application_name,
 
 	connection->cause = cause;
 	connection->timeout_ms = timeout_ms;
+	*cause = WA_CAUSE_SETTINGS;
 	list_hosts(options, hosts);
+	*cause = WA_CAUSE_OTHER;
 	tries = prefer ? 2 * hosts->count : hosts->count;
 	for (int i = 0; i < tries; i++)
 	{
