@@ -34,8 +34,14 @@
 /* After so many bytes other things get a turn. */
 #define RECEIVE_BUDGET (1024 * 1024)
 
-/* With more than this to come, flushes are left to the segments' ends. */
+/*
+ * With more than this to come, flushes are left to the segments' ends: nobody
+ * waits for positions so far back, and each flush holds up the writing.
+ */
 #define CATCHUP_SEGMENTS 2
+
+/* ... unless the server is silent for so long. */
+#define CATCHUP_FLUSH_MS 100
 
 #define SPACE_CHECK_MS 2000
 
@@ -224,8 +230,11 @@ do_what_is_due(WaReceiver *r)
 	return Max(1, TimestampDifferenceMilliseconds(now, next));
 }
 
-/* Sleep until the socket, a flush, the latch or a deadline wakes us. */
-static void
+/*
+ * Sleep until the socket, a flush, the latch or a deadline wakes us.  Returns
+ * false if it was the deadline.
+ */
+static bool
 wait_for_work(WaReceiver *r, long ms)
 {
 	PGconn *conn = r->connection->conn;
@@ -247,9 +256,21 @@ wait_for_work(WaReceiver *r, long ms)
 	else
 		ModifyWaitEvent(r->wait_set, r->socket_position, events, NULL);
 
-	if (WaitEventSetWait(r->wait_set, ms, &event, 1, PG_WAIT_EXTENSION) > 0 &&
-		(event.events & WL_LATCH_SET))
+	if (WaitEventSetWait(r->wait_set, ms, &event, 1, PG_WAIT_EXTENSION) == 0)
+		return false;
+	if (event.events & WL_LATCH_SET)
 		ResetLatch(MyLatch);
+	return true;
+}
+
+/* Read what is left of a command's results, so that another can be sent. */
+static void
+drain_results(WaReceiver *r)
+{
+	PGresult *rest;
+
+	while ((rest = wa_get_result(r->connection)) != NULL)
+		PQclear(rest);
 }
 
 /* A command's result that ends a stream without COPY, or after it. */
@@ -271,6 +292,7 @@ take_end(WaReceiver *r, PGresult *result, TimeLineID *next_tli, XLogRecPtr *next
 			if (wa_result_is(result, "58P01"))
 			{
 				PQclear(result);
+				drain_results(r);
 				return WA_END_REMOVED;
 			}
 			if (PQstatus(r->connection->conn) == CONNECTION_BAD)
@@ -301,15 +323,7 @@ take_end(WaReceiver *r, PGresult *result, TimeLineID *next_tli, XLogRecPtr *next
 				 errmsg("server ended timeline %u at %X/%X with a switch that is not possible",
 						r->writer.tli, LSN_FORMAT_ARGS(r->writer.written)));
 	*next_tli = (TimeLineID) tli;
-	/* read the rest of the command's results */
-	for (;;)
-	{
-		PGresult *rest = wa_get_result(r->connection);
-
-		if (rest == NULL)
-			break;
-		PQclear(rest);
-	}
+	drain_results(r);
 	return WA_END_TIMELINE;
 }
 
@@ -351,6 +365,7 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 	TimeLineID parent = 0;
 	XLogRecPtr fork = 0;
 	bool live = false;
+	bool silent = false;
 
 	if (entry != NULL && entry > r->history.entry)
 	{
@@ -387,6 +402,7 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		bool ended;
 		bool drained;
 		bool grown;
+		bool behind;
 		long ms;
 
 		CHECK_FOR_INTERRUPTS();
@@ -401,8 +417,9 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 
 		drained = receive_available(r, &ended);
 		grown = wa_writer_poll(w);
-		if (drained || r->reply_wanted ||
-			r->server_end - w->written < CATCHUP_SEGMENTS * (uint64) r->segment_size)
+		behind = r->server_end > w->written &&
+				 r->server_end - w->written > CATCHUP_SEGMENTS * (uint64) r->segment_size;
+		if (!behind || silent || r->reply_wanted)
 			grown |= wa_writer_flush(w, drained);
 		if (r->send_pending)
 			flush_output(r);
@@ -428,7 +445,13 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 			wa_set_state(r, WA_STATE_STREAMING);
 		}
 		ms = do_what_is_due(r);
+		silent = false;
 		if (drained)
-			wait_for_work(r, ms);
+		{
+			if (behind && wa_writer_needs_flush(w))
+				silent = !wait_for_work(r, Min(ms, CATCHUP_FLUSH_MS));
+			else
+				(void) wait_for_work(r, ms);
+		}
 	}
 }
