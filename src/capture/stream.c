@@ -84,20 +84,16 @@ publish(WaReceiver *r, uint64 received)
 {
 	const WaSegmentWriter *w = &r->writer;
 
-	WA_STAT(
-		r,
-		stat->written_lsn = w->written;
-		if (w->durable >= r->report_from)
-			stat->flushed_lsn = w->durable;
-		stat->flushes = w->flushes;
-		stat->flush_usec = w->flush_usec;
-		if (received > 0) {
+	WA_STAT(r,
+			stat->written_lsn = w->written;
+			if (w->durable >= r->report_from)
+				stat->flushed_lsn = w->durable;
+			stat->flushes = w->flushes;
+			stat->flush_usec = w->flush_usec;
 			stat->bytes_received += received;
 			stat->last_msg_receipt_time = r->last_received;
-		} if (r->server_end > stat->latest_end_lsn) {
-			stat->latest_end_lsn = r->server_end;
 			stat->latest_end_time = r->last_received;
-		});
+			stat->latest_end_lsn = Max(stat->latest_end_lsn, r->server_end););
 }
 
 /* Take one message; returns the number of WAL bytes in it. */
