@@ -29,6 +29,9 @@ PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# what the TAP tests share
+PG_PROVE_FLAGS += -I $(srcdir)/t/lib
+
 walarchive--$(EXTVERSION).sql: $(SCHEMA)
 	cat $^ > $@
 

@@ -161,7 +161,7 @@ show_tap_failures() {
 		for log in "tmp_check/log/regress_log_$name" "tmp_check/log/$name"_*.log; do
 			[[ -e $log ]] || continue
 			echo "--- end of $log"
-			tail -n 60 "$log"
+			case $log in *regress_log*) tail -n 60 "$log" ;; *) tail -n 25 "$log" ;; esac
 		done
 	done
 }
