@@ -22,8 +22,8 @@ our @EXPORT = qw(
   wal_files same_file read_file_bytes receiver_pid backend_pid
   start_receivewal stop_process make_synchronous
   start_sql sql_done sql_result journal_lines wait_event wait_health
-  switch_wal end_of_segment same_wal checksums save_data restore_data
-  shared_segments
+  switch_wal same_wal checksums save_data restore_data
+  shared_segments one_of
 );
 
 # An archive host with the extension, started.  Options: sources, directory,
@@ -85,6 +85,14 @@ sub conninfo
 {
 	my ($node) = @_;
 	return 'host=' . $node->host . ' port=' . $node->port;
+}
+
+# The same of several nodes, whichever is the primary.
+sub one_of
+{
+	my (@nodes) = @_;
+	return 'host=' . join(',', map { $_->host } @nodes) . ' port=' . join(',', map { $_->port } @nodes)
+	  . ' target_session_attrs=read-write';
 }
 
 # Add a source and wait until it streams (unless wait => 0).
@@ -262,15 +270,18 @@ sub make_synchronous
 }
 
 # A psql in the background that runs one script; see sql_done and sql_result.
+# It reads and writes files: pipes would need to be pumped.
 sub start_sql
 {
 	my ($node, $sql, %opt) = @_;
-	my $session = { in => $sql, out => '', err => '' };
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $session = { dir => $dir };
 
+	append_to_file("$dir/sql", $sql);
 	$session->{handle} = IPC::Run::start(
 		[ 'psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1',
-			'-d', $node->connstr($opt{dbname} // 'postgres'), '-f', '-' ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err});
+			'-d', $node->connstr($opt{dbname} // 'postgres'), '-f', "$dir/sql" ],
+		'<', '/dev/null', '>', "$dir/out", '2>', "$dir/err");
 	return $session;
 }
 
@@ -278,7 +289,6 @@ sub start_sql
 sub sql_done
 {
 	my ($session) = @_;
-	$session->{handle}->pump_nb;
 	return !$session->{handle}->pumpable;
 }
 
@@ -286,12 +296,16 @@ sub sql_done
 sub sql_result
 {
 	my ($session) = @_;
+	my $dir = $session->{dir};
+
 	wait_for('a psql to end', sub { sql_done($session) })
 	  or $session->{handle}->kill_kill;
 	$session->{handle}->finish;
-	chomp(my $out = $session->{out});
-	return wantarray ? ($session->{handle}->result(0), $out, $session->{err}) :
-	  $session->{handle}->result(0);
+	my $code = $session->{handle}->result(0);
+	diag(slurp_file("$dir/err")) if $code != 0 && !wantarray;
+	return $code unless wantarray;
+	chomp(my $out = slurp_file("$dir/out"));
+	return ($code, $out, slurp_file("$dir/err"));
 }
 
 # The source's journal, a hash for each line, oldest first.
@@ -330,16 +344,6 @@ sub switch_wal
 	$count //= 1;
 	my $switches = "SELECT pg_logical_emit_message(true, 'switch', 'x'); SELECT pg_switch_wal();\n" x $count;
 	$node->safe_psql('postgres', $switches);
-	return $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
-}
-
-# Fill WAL so that it ends exactly at a segment's end, and stay there: nothing
-# may write after it (so: no autovacuum, no checkpoint, no other session).
-sub end_of_segment
-{
-	my ($node) = @_;
-	$node->safe_psql('postgres', "SELECT pg_logical_emit_message(true, 'end', 'x')");
-	$node->safe_psql('postgres', 'SELECT pg_switch_wal()');
 	return $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
 }
 
