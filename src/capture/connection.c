@@ -770,7 +770,7 @@ wa_drop_slot(WaConnection *connection, const char *slot)
 	char command[128];
 	PGresult *result;
 
-	snprintf(command, sizeof(command), "DROP_REPLICATION_SLOT \"%s\"", slot);
+	snprintf(command, sizeof(command), "DROP_REPLICATION_SLOT \"%s\" WAIT", slot);
 	result = wa_exec(connection, command);
 	if (PQresultStatus(result) == PGRES_COMMAND_OK || wa_result_is(result, "42704"))
 	{

@@ -203,9 +203,13 @@ wa_reserve_file(const char *path, uint32 size, mode_t mode)
 	return fd;
 }
 
-/* Returns errno, 0 for success; leaves no file behind a failure. */
+/*
+ * Returns errno, 0 for success; leaves no file behind a failure.  Gives up when
+ * '*stop' becomes true.
+ */
 static int
-prepare_file(const char *path, uint32 size, bool zero, mode_t mode)
+prepare_file(const char *path, uint32 size, bool zero, mode_t mode,
+			 const volatile bool *stop)
 {
 	static const char zeroes[ZERO_CHUNK];
 	int fd;
@@ -226,6 +230,11 @@ prepare_file(const char *path, uint32 size, bool zero, mode_t mode)
 	{
 		ssize_t n;
 
+		if (*stop)
+		{
+			error = ECANCELED;
+			break;
+		}
 		errno = 0;
 		n = pwrite(fd, zeroes, Min(ZERO_CHUNK, size - done), done);
 		if (n < 0 && errno == EINTR)
@@ -273,7 +282,8 @@ prepare_main(void *arg)
 		flusher->prepare = PREPARE_RUNNING;
 		pthread_mutex_unlock(&flusher->mutex);
 		error = prepare_file(flusher->prepare_path, flusher->prepare_size,
-							 flusher->prepare_zero, flusher->prepare_mode);
+							 flusher->prepare_zero, flusher->prepare_mode,
+							 &flusher->stop);
 		pthread_mutex_lock(&flusher->mutex);
 		flusher->prepare_error = error;
 		flusher->prepare = error == 0 ? PREPARE_READY : PREPARE_FAILED;

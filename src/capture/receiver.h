@@ -61,6 +61,7 @@ typedef struct WaReceiver
 	bool ends_known; /* else the directory has to be scanned */
 	int n_ends;
 	WaTimelineEnd ends[WA_MAX_TIMELINES];
+	TimeLineID diverged_from; /* for which divergences were recorded last */
 
 	/* the connection */
 	WaConnection *connection;

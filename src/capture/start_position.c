@@ -299,6 +299,11 @@ record_divergences(WaReceiver *r, int common)
 	const WaTimelineEntry *entry = &r->history.entry[common];
 	const WaTimelineEnd *end = find_end(r, entry->tli);
 
+	/* once the present timeline is being archived, this has been recorded */
+	if (common == r->history.count - 1 ||
+		r->diverged_from == r->connection->server.timeline)
+		return;
+	r->diverged_from = r->connection->server.timeline;
 	if (entry->end != 0 && end->end > entry->end &&
 		find_end(r, r->history.entry[common + 1].tli) == NULL)
 		wa_receiver_event(r, "divergence", "critical", entry->tli, 0,
