@@ -22,6 +22,7 @@ our @EXPORT = qw(
   start_writers stop_writers acknowledged
   stage_archive restore_from_archive
   compare_finished load_segments event_count
+  open_session close_session commits_within
 );
 
 my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so';
@@ -220,6 +221,46 @@ sub load_segments
 			 SELECT pg_switch_wal()");
 	}
 	return;
+}
+
+# A session that has run some SQL and stays open, for what it holds.
+sub open_session
+{
+	my ($node, $sql, %opt) = @_;
+	my $session = { in => "$sql\n\\echo it is done\n", out => '', err => '' };
+
+	$session->{handle} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d',
+			$node->connstr($opt{dbname} // 'postgres'), '-f', '-' ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err});
+	wait_for("a session to run $sql",
+		sub { $session->{handle}->pump_nb; $session->{out} =~ /^it is done$/m })
+	  or die "session did not run $sql: $session->{err}";
+	return $session;
+}
+
+sub close_session
+{
+	my ($session) = @_;
+	$session->{in} .= "\\q\n";
+	$session->{handle}->finish;
+	return;
+}
+
+# One commit on a primary; the seconds it took, or undef if it took more than
+# the limit (it is cancelled then).
+sub commits_within
+{
+	my ($node, $seconds) = @_;
+	my $start = time();
+	my $limit = int($seconds * 1000);
+	my ($rc) = $node->psql('postgres',
+		"SET statement_timeout = $limit; INSERT INTO filler VALUES ('commit')",
+		timeout => $seconds + 5, timed_out => \my $timed_out);
+	my $took = time() - $start;
+	# a commit that is cancelled while it waits for a standby ends with a warning
+	return if $timed_out || $rc != 0 || $took > $seconds;
+	return $took;
 }
 
 # How many lines of a source's journal match, read from the file itself.

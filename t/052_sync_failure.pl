@@ -1,0 +1,179 @@
+# A disk that answers a flush with an error.  After a failed fdatasync the
+# kernel may forget the bytes while the page cache still shows them, so a
+# second fdatasync that succeeds proves nothing: what the failed flush covered
+# must not be confirmed, the file is set aside, and the WAL is received again
+# into a new one.  The file set aside goes only when its replacement is
+# durable.  Directory syncs and renames that fail must not lead to a
+# confirmation or a lost segment either.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WalArchive;
+use WalFaults;
+
+my $host = new_archive_host('archive', start => 0);
+start_with_faults($host);
+$host->safe_psql('postgres', 'CREATE EXTENSION walarchive');
+my $primary = new_primary('primary', conf => "wal_keep_size = 1GB\n");
+add_source($host, 'prod', $primary);
+load_segments($primary, 2);
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+make_synchronous($primary, 'walarchive_prod');
+wait_archived($host, 'prod', $primary);
+my $wal = wal_dir($host, 'prod');
+
+# A commit in the background that must wait for the archive.
+sub commit_in_background
+{
+	my ($value) = @_;
+	my ($out, $err) = ('', '');
+	my $handle = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $primary->connstr('postgres'),
+			'-c', "INSERT INTO filler VALUES ('$value')" ],
+		'>', \$out, '2>', \$err);
+	return $handle;
+}
+
+sub waiting_commits
+{
+	return $primary->safe_psql('postgres',
+		"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+}
+
+# What the primary was told to be durable.
+sub confirmed
+{
+	return $primary->safe_psql('postgres',
+		"SELECT coalesce(max(flush_lsn), '0/0') FROM pg_stat_replication WHERE application_name = 'walarchive_prod'");
+}
+
+sub finish_commit
+{
+	my ($handle, $what) = @_;
+	wait_for("the commit to be confirmed", sub { waiting_commits() == 0 })
+	  or BAIL_OUT("$what: the commit is never confirmed");
+	$handle->finish;
+	is($handle->result(0), 0, "$what: the commit was confirmed afterwards");
+	return;
+}
+
+sub set_aside
+{
+	return map { basename_of($_) } glob("$wal/*.unsynced");
+}
+
+sub basename_of
+{
+	my ($path) = @_;
+	$path =~ s!.*/!!;
+	return $path;
+}
+
+# Everything is there, durable and equal; nothing is left over.
+sub expect_recovery
+{
+	my ($what) = @_;
+	wait_streaming($host, 'prod');
+	load_segments($primary, 1);
+	$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+	wait_archived($host, 'prod', $primary);
+	cmp_ok(compare_finished($wal, $primary), '>=', 3,
+		"$what: finished segments equal the primary's");
+	is(join(' ', set_aside()), '', "$what: nothing is set aside any more");
+	return;
+}
+
+# 1. fdatasync fails again and again
+my ($partial) = grep { /\.partial$/ } wal_files($wal, partial => 1);
+my $before = confirmed();
+arm_faults($host, 'fdatasync:EIO:/wal/');
+my $commit = commit_in_background('first');
+ok(wait_cause($host, 'prod', 'sync_failed'), 'fdatasync: cause sync_failed');
+like(
+	stat_of($host, 'prod', 'last_error'),
+	qr/^could not sync file ".*": Input\/output error/,
+	'fdatasync: the error says so');
+is(join(' ', set_aside()), "$partial.unsynced",
+	'fdatasync: the file is set aside');
+my $held = read_file_bytes("$wal/$partial.unsynced");
+my $attempts = stat_of($host, 'prod', 'reconnects');
+ok( wait_for('two more attempts',
+		sub { stat_of($host, 'prod', "reconnects >= $attempts + 2") eq 't' }),
+	'fdatasync: it is tried again');
+is(waiting_commits(), 1, 'fdatasync: the commit still waits');
+is( $primary->safe_psql('postgres',
+		"SELECT restart_lsn <= '$before' FROM pg_replication_slots WHERE slot_name = 'walarchive_prod'"),
+	't', 'fdatasync: nothing past the last good flush was confirmed');
+is(stat_of($host, 'prod', "flushed_lsn <= '$before'"),
+	't', 'fdatasync: nor is it shown as durable');
+is(join(' ', set_aside()), "$partial.unsynced", 'fdatasync: one file is set aside');
+ok(read_file_bytes("$wal/$partial.unsynced") eq $held,
+	'fdatasync: the one set aside first, which holds what was confirmed, is kept');
+
+# 2. the disk is well again: another file takes the place
+disarm_faults($host);
+finish_commit($commit, 'fdatasync');
+wait_streaming($host, 'prod');
+is(join(' ', set_aside()), "$partial.unsynced",
+	'replacement: while it is open the file set aside stays');
+ok(-e "$wal/$partial", 'replacement: the WAL was received again');
+is( substr(read_file_bytes("$wal/$partial"), 0, 65536),
+	substr($held, 0, 65536),
+	'replacement: with the same bytes');
+expect_recovery('replacement');
+is( event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/),
+	1, 'replacement: one event, not one per attempt');
+
+# 3. one failure, while segments go by: in a thread or in line
+$before = confirmed();
+arm_faults($host, 'fdatasync:EIO:/wal/:1');
+load_segments($primary, 2);
+ok( wait_for('the failure to be noticed',
+		sub { event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/) == 2 }),
+	'once: noticed');
+expect_recovery('once');
+disarm_faults($host);
+
+# 4. the directory cannot be synced: the new names are not durable
+$before = confirmed();
+arm_faults($host, 'fsync:EIO:/wal$');
+$commit = commit_in_background("switch');SELECT pg_switch_wal();INSERT INTO filler VALUES ('after");
+ok(wait_cause($host, 'prod', 'sync_failed'), 'directory: cause sync_failed');
+$attempts = stat_of($host, 'prod', 'last_error_time');
+ok( wait_for('another attempt',
+		sub { stat_of($host, 'prod', 'last_error_time') ne $attempts }),
+	'directory: it is tried again');
+is(waiting_commits(), 1, 'directory: the commit behind the switch waits');
+disarm_faults($host);
+finish_commit($commit, 'directory');
+expect_recovery('directory');
+
+# 5. a name cannot be changed, neither the prepared file's nor the finished one's
+foreach my $rule ('rename:EIO:walarchive.prepared', 'rename:EACCES:.partial', 'rename:ENOSPC:.partial')
+{
+	my ($error) = $rule =~ /:(\w+):/;
+	arm_faults($host, $rule);
+	$commit = commit_in_background("switch');SELECT pg_switch_wal();INSERT INTO filler VALUES ('after");
+	ok( wait_cause($host, 'prod', $error eq 'ENOSPC' ? 'disk_full' : 'io_error'),
+		"$rule: cause shown");
+	like(stat_of($host, 'prod', 'last_error'), qr/^could not rename file/,
+		"$rule: the error says so");
+	is(waiting_commits(), 1, "$rule: the commit behind the switch waits");
+	disarm_faults($host);
+	finish_commit($commit, $rule);
+	expect_recovery($rule);
+}
+
+# 6. all finished segments are in the catalog, failures or not
+my $files = grep { !/history$/ } wal_files($wal);
+ok( $host->poll_query_until('postgres',
+		"SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND state = 'finished'", "$files"),
+	'each finished segment is in the catalog');
+
+$host->stop;
+$primary->stop;
+done_testing();
