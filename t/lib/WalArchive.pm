@@ -44,7 +44,6 @@ walarchive.directory = '$dir'
 walarchive.max_sources = $sources
 walarchive.min_free_space = 0
 max_worker_processes = $workers
-log_min_messages = log
 restart_after_crash = on
 ));
 	$host->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
