@@ -23,7 +23,9 @@ REGRESS = source views privileges errors
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress.conf
 TAP_TESTS = 1
 
-UNIT_TESTS = test/unit_base
+# fuzz targets, with their corpora replayed as unit tests; see test/fuzz/README
+FUZZ = history flat_json wal_name message
+UNIT_TESTS = test/unit_base $(FUZZ:%=test/fuzz/replay_%)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -41,9 +43,15 @@ $(OBJS): $(wildcard src/*.h src/*/*.h)
 test/unit_base: test/unit_base.c $(wildcard src/base/*.c src/base/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq
 
+# the protocol's messages are the one target outside of src/base
+test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.[ch] src/capture/protocol.[ch])
+	$(CC) $(CFLAGS) $(CPPFLAGS) $(if $(findstring message,$*),,-DFRONTEND) -o $@ $< test/fuzz/replay.c \
+		$(if $(findstring message,$*),src/capture/protocol.c,$(wildcard src/base/*.c)) \
+		-L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport
+
 .PHONY: unitcheck
 unitcheck: $(UNIT_TESTS)
-	./test/unit_base
+	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base
 
 .PHONY: regress-folder
 regress-folder:

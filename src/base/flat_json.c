@@ -227,6 +227,46 @@ take_string(Cursor *c, char *out, size_t size, bool *too_long)
 	return true;
 }
 
+/* Digits from '*p' on; false if there is none. */
+static bool
+take_digits(const char **p, const char *end)
+{
+	const char *start = *p;
+
+	while (*p < end && **p >= '0' && **p <= '9')
+		(*p)++;
+	return *p > start;
+}
+
+/* Are the 'len' bytes at 'p' a number of JSON? */
+static bool
+is_number(const char *p, size_t len)
+{
+	const char *end = p + len;
+
+	if (p < end && *p == '-')
+		p++;
+	if (p < end && *p == '0')
+		p++;
+	else if (!take_digits(&p, end))
+		return false;
+	if (p < end && *p == '.')
+	{
+		p++;
+		if (!take_digits(&p, end))
+			return false;
+	}
+	if (p < end && (*p == 'e' || *p == 'E'))
+	{
+		p++;
+		if (p < end && (*p == '+' || *p == '-'))
+			p++;
+		if (!take_digits(&p, end))
+			return false;
+	}
+	return p == end;
+}
+
 /* A number, true, false or null as it stands. */
 static bool
 take_word(Cursor *c, const char **start, size_t *len)
@@ -245,7 +285,7 @@ take_word(Cursor *c, const char **start, size_t *len)
 		return (*len == 4 && memcmp(*start, "true", 4) == 0) ||
 			   (*len == 5 && memcmp(*start, "false", 5) == 0) ||
 			   (*len == 4 && memcmp(*start, "null", 4) == 0);
-	return true;
+	return is_number(*start, *len);
 }
 
 /*
@@ -367,7 +407,9 @@ wa_json_get_lsn(const char *text, size_t len, const char *key,
 
 	if (!walk(text, len, key, buf, sizeof(buf), NULL, NULL))
 		return false;
-	if (sscanf(buf, "%8X/%8X%n", &hi, &lo, &used) != 2 || buf[used] != '\0')
+	/* sscanf alone would take blanks, signs and "0x" as well */
+	if (strspn(buf, "0123456789abcdefABCDEF/") != strlen(buf) ||
+		sscanf(buf, "%8X/%8X%n", &hi, &lo, &used) != 2 || buf[used] != '\0')
 		return false;
 	*value = (uint64) hi << 32 | lo;
 	return true;
