@@ -18,7 +18,7 @@ use WalArchive;
 
 our @EXPORT = qw(
   start_with_faults arm_faults disarm_faults
-  try_psql poll_psql postmaster_pid process_gone
+  try_psql poll_psql postmaster_pid process_gone worker_pids
   start_writers stop_writers acknowledged
   stage_archive restore_from_archive
   compare_finished load_segments event_count
@@ -95,6 +95,20 @@ sub process_gone
 	my $line = <$fh> // '';
 	close($fh);
 	return $line eq '' || $line =~ /\) [ZX] /;
+}
+
+# The pids of a server's processes whose title begins with this.  A worker
+# without a database is not in pg_stat_activity.
+sub worker_pids
+{
+	my ($node, $title) = @_;
+	my $postmaster = postmaster_pid($node);
+	my @pids;
+	foreach my $line (split /\n/, `ps -A -ww -o pid= -o ppid= -o args=`)
+	{
+		push @pids, $1 if $line =~ /^\s*(\d+)\s+$postmaster\s+postgres: (?:\S+: )?\Q$title\E\b/;
+	}
+	return @pids;
 }
 
 # Writers that insert rows into table "written" one by one, and log the id of
