@@ -127,12 +127,12 @@ test_wal_names(void)
 	check_other("..", MB);
 	check_other("00000001", MB);
 	check_other("0000000100000000000001", MB);
-	check_other("000000000000000000000001", MB);          /* timeline 0 */
-	check_other("00000000.history", MB);                  /* timeline 0 */
-	check_other("000000010000000000001000", MB);          /* past the end of its 4 GB file */
-	check_other("000000010000000000000100", 16 * MB);     /* likewise */
-	check_other("000000010000000000000004", 1024 * MB);   /* likewise */
-	check_other("0000000a0000000000000001", MB);          /* lower case */
+	check_other("000000000000000000000001", MB);        /* timeline 0 */
+	check_other("00000000.history", MB);                /* timeline 0 */
+	check_other("000000010000000000001000", MB);        /* past the end of its 4 GB file */
+	check_other("000000010000000000000100", 16 * MB);   /* likewise */
+	check_other("000000010000000000000004", 1024 * MB); /* likewise */
+	check_other("0000000a0000000000000001", MB);        /* lower case */
 	check_other("0000000a.history", MB);
 	check_other("00000001000000000000000g", MB);
 	check_other("0000000100000000000000010", MB);
