@@ -456,6 +456,10 @@ leave_slot(int code, Datum arg)
 	if (r->connection)
 		wa_disconnect(r->connection);
 	r->connection = NULL;
+	/* the lock goes first: a successor starts as soon as the pid is gone */
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	r->lock_fd = -1;
 	WA_STAT(r, stat->connected_since = 0;);
 	pg_atomic_write_u32(&r->slot->receiver_pid, 0);
 	wa_wake_launcher();
