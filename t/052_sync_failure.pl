@@ -138,6 +138,25 @@ ok( wait_for('the failure to be noticed',
 expect_recovery('once');
 disarm_faults($host);
 
+# and on a slow disk, where several flushes are under way in threads: what came
+# after the one that failed is not confirmed either
+my $slow_failures = event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/);
+for my $n (1 .. 5)
+{
+	arm_faults($host, 'delay_fdatasync_us:5000');
+	load_segments($primary, 1);
+	arm_faults($host, 'delay_fdatasync_us:5000', 'fdatasync:EIO:/wal/:1');
+	my @commits = map { commit_in_background("slow $n $_") } 1 .. 5;
+	ok( wait_for('the failure to be noticed',
+			sub { event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/) == $slow_failures + $n }),
+		"slow disk $n: noticed");
+	$_->finish foreach @commits;
+	is(scalar(grep { $_->result(0) == 0 } @commits), 5, "slow disk $n: all commits are confirmed afterwards");
+	wait_streaming($host, 'prod');
+}
+disarm_faults($host);
+expect_recovery('slow disk');
+
 # 4. the directory cannot be synced: the new names are not durable
 $before = confirmed();
 arm_faults($host, 'fsync:EIO:/wal$');
