@@ -412,6 +412,9 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		}
 
 		drained = receive_available(r, &ended);
+		/* the server's last word: no status message can follow it */
+		if (ended)
+			return end_stream(r, next_tli, next_lsn);
 		grown = wa_writer_poll(w);
 		behind = r->server_end > w->written &&
 				 r->server_end - w->written > CATCHUP_SEGMENTS * (uint64) r->segment_size;
@@ -427,8 +430,6 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		else if (r->reply_wanted && !wa_writer_needs_flush(w) &&
 				 wa_flusher_in_flight(w->flusher) == 0)
 			send_status(r, false);
-		if (ended)
-			return end_stream(r, next_tli, next_lsn);
 
 		/*
 		 * Streaming means that what was there when we connected is durable: a
