@@ -4,7 +4,7 @@ CREATE VIEW walarchive.stat_receiver AS
 SELECT coalesce(s.name, r.source) AS source,
 	   r.pid,
 	   -- a source that the launcher has not heard of yet
-	   coalesce(r.state, CASE s.state WHEN 'paused' THEN 'paused' ELSE 'starting' END) AS state,
+	   coalesce(r.state, CASE WHEN s.state = 'paused' THEN 'paused' WHEN n.full THEN 'waiting' ELSE 'starting' END) AS state,
 	   r.sender_host,
 	   r.sender_port,
 	   coalesce(r.system_identifier, s.system_identifier) AS system_identifier,
@@ -23,11 +23,13 @@ SELECT coalesce(s.name, r.source) AS source,
 	   r.reconnects,
 	   r.last_error,
 	   r.last_error_time,
-	   r.cause,
+	   coalesce(r.cause, CASE WHEN r.source IS NULL AND n.full THEN 'no_worker' END) AS cause,
 	   r.state_since,
 	   r.server_version
 FROM walarchive.source s
-	FULL JOIN walarchive.receiver_state() r ON r.source = s.name;
+	FULL JOIN walarchive.receiver_state() r ON r.source = s.name
+	-- more sources than the launcher may start receivers for
+	CROSS JOIN (SELECT h.sources >= h.max_sources AS "full" FROM walarchive.host_state() h) n;
 REVOKE ALL ON TABLE walarchive.stat_receiver FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.stat_receiver TO pg_monitor;
 
@@ -77,6 +79,7 @@ WITH host AS MATERIALIZED (
 				   < pg_catalog.clock_timestamp() - greatest(2 * pg_catalog.current_setting('walarchive.receive_timeout')::interval, '1 min'::interval)
 				   AND pg_catalog.current_setting('walarchive.receive_timeout')::interval > '0'::interval THEN 'critical'
 			   WHEN s.connected THEN 'ok'
+			   WHEN s.source IS NULL AND h.sources >= h.max_sources THEN 'critical'
 			   WHEN s.wanted IN ('paused', 'dropping') THEN 'warning'
 			   WHEN s.state = 'stopped' OR s.cause_permanent THEN 'critical'
 			   WHEN s.state_age < '30 s'::interval AND s.cause IS NULL THEN 'ok'
@@ -86,13 +89,18 @@ WITH host AS MATERIALIZED (
 		   CASE
 			   WHEN s.connected AND s.last_msg_receipt_time IS NOT NULL
 				   THEN pg_catalog.format('%s, last message of the server at %s', s.state, s.last_msg_receipt_time)
+			   WHEN s.source IS NULL AND h.sources >= h.max_sources
+				   THEN pg_catalog.format('not archived: there are more sources than walarchive.max_sources (%s)', h.max_sources)
 			   WHEN s.wanted = 'paused' THEN 'paused: the server keeps the WAL meanwhile'
 			   WHEN s.wanted = 'dropping' THEN pg_catalog.concat_ws(': ', 'being dropped', s.cause, s.last_error)
 			   ELSE pg_catalog.concat_ws(': ', coalesce(s.state, 'starting'), s.cause, s.last_error)
 		   END AS message,
-		   CASE WHEN s.wanted = 'paused' THEN 'walarchive.resume_source(name) goes on.'
+		   CASE WHEN s.source IS NULL AND h.sources >= h.max_sources
+				THEN 'Raise walarchive.max_sources, and max_worker_processes by as much, and restart the server.'
+				WHEN s.wanted = 'paused' THEN 'walarchive.resume_source(name) goes on.'
 				ELSE s.cause_hint END AS hint
 	FROM source s
+		CROSS JOIN host h
 
 	UNION ALL
 	-- how far behind

@@ -139,6 +139,19 @@ load_segments($primary, 1);
 disarm_faults($host);
 expect_recovery('room');
 
+# 9. a source that is new: not even its folders can be made
+$host->safe_psql('postgres', 'ALTER SYSTEM RESET walarchive.min_free_space');
+$host->reload;
+arm_faults($host, "mkdir:ENOSPC:$host->{wa_directory}/new/");
+add_source($host, 'new', $primary, wait => 0);
+ok(wait_cause($host, 'new', 'disk_full'), 'new source: cause disk_full');
+like(stat_of($host, 'new', 'last_error'), qr/^could not create directory .*No space left on device/,
+	'new source: the error says so');
+disarm_faults($host);
+wait_streaming($host, 'new');
+wait_archived($host, 'new', $primary);
+is(stat_of($host, 'new', 'cause IS NULL'), 't', 'new source: it begins by itself');
+
 $host->stop;
 $primary->stop;
 done_testing();

@@ -207,6 +207,25 @@ ok( wait_for('all sources to stream',
 		sub { $host->safe_psql('wadb',
 				"SELECT count(*) FROM walarchive.stat_receiver WHERE state = 'streaming'") eq '4' }),
 	'enough workers: all stream');
+# fewer sources allowed than there are: which of them run is not said, but
+# those that do not are named
+$host->append_conf('postgresql.conf', "walarchive.max_sources = 3\n");
+$host->restart;
+ok( wait_for('three sources to stream',
+		sub { $host->safe_psql('wadb',
+				"SELECT count(*) FROM walarchive.stat_receiver WHERE state = 'streaming'") eq '3' }),
+	'fewer sources allowed: three stream');
+is( $host->safe_psql('wadb', "SELECT state, cause FROM walarchive.stat_receiver WHERE state <> 'streaming'"),
+	'waiting|no_worker', 'fewer sources allowed: the fourth says why not');
+is( $host->safe_psql('wadb', qq(SELECT severity, message, hint FROM walarchive.health WHERE "check" = 'receiver' AND severity <> 'ok')),
+	'critical|not archived: there are more sources than walarchive.max_sources (3)|Raise walarchive.max_sources, and max_worker_processes by as much, and restart the server.',
+	'fewer sources allowed: health says so and what to do');
+$host->append_conf('postgresql.conf', "walarchive.max_sources = 8\n");
+$host->restart;
+ok( wait_for('all sources to stream',
+		sub { $host->safe_psql('wadb',
+				"SELECT count(*) FROM walarchive.stat_receiver WHERE state = 'streaming'") eq '4' }),
+	'enough sources allowed: all stream');
 $host->safe_psql('wadb', "SELECT walarchive.drop_source(name, delete_files => true) FROM walarchive.source WHERE name <> 'prod'");
 ok(wait_for('the other sources to go', sub { $host->safe_psql('wadb', 'SELECT count(*) FROM walarchive.source') eq '1' }),
 	'enough workers: three are dropped');

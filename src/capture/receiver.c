@@ -599,6 +599,9 @@ wa_receiver_main(Datum main_arg)
 			error = CopyErrorData();
 			FlushErrorState();
 			LWLockReleaseAll();
+			/* whichever file it was: a history, a settings file, a folder */
+			if (r->cause == WA_CAUSE_IO && error->sqlerrcode == ERRCODE_DISK_FULL)
+				r->cause = WA_CAUSE_DISK_FULL;
 			cause = r->cause;
 			end_connection(r, cause);
 			AtEOXact_Files(false);
