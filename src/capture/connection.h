@@ -32,7 +32,7 @@ typedef struct WaServer
 	XLogRecPtr flushed;  /* end of its durable WAL */
 	uint32 segment_size;
 	bool in_recovery;
-	bool remote_apply; /* synchronous_commit for this role */
+	bool remote_apply; /* synchronous_commit, as the server is configured */
 } WaServer;
 
 typedef struct WaConnection

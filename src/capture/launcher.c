@@ -51,7 +51,7 @@
 #define FIRST_BACKOFF_MS 200
 #define MAX_BACKOFF_MS 10000
 
-/* An indexer that fails is tried again after 1 s, 2 s … up to this. */
+/* An indexer that fails is tried again after 2 s, 4 s … up to this. */
 #define MAX_INDEXER_BACKOFF_MS 60000
 
 /* What the launcher remembers of a slot between two wakes; may be lost. */

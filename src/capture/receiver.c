@@ -248,6 +248,11 @@ end_connection(WaReceiver *r, WaCause cause)
 		if (!is_disk_error(cause))
 			cause = sync_files(r);
 		wa_writer_abandon(&r->writer, cause == WA_CAUSE_SYNC_FAILED);
+		if (cause == WA_CAUSE_SYNC_FAILED)
+			wa_receiver_event(r, "suspect_file", "critical", r->writer.tli, 0,
+							  r->writer.durable, r->writer.written, cause,
+							  "WAL from %X/%X on could not be made durable; its file is set aside until the WAL was received again",
+							  LSN_FORMAT_ARGS(r->writer.durable));
 		if (is_disk_error(cause))
 			r->ends_known = false;
 		else if (r->writer.tli != 0)
@@ -278,7 +283,9 @@ connect_to_server(WaReceiver *r)
 {
 	const WaServer *server;
 
-	wa_set_state(r, WA_STATE_CONNECTING);
+	/* between two attempts the state stays what the failure made it */
+	if (r->reported == WA_CAUSE_NONE)
+		wa_set_state(r, WA_STATE_CONNECTING);
 	r->connection = wa_connect(r->settings.conninfo, r->settings.slot_name,
 							   wa_receive_timeout, wa_receive_timeout,
 							   &r->cause, wa_accept_server, r);

@@ -38,7 +38,7 @@ wa_load_archive(WaReceiver *r)
 					 errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("source \"%s\" has archives of %d clusters, and its settings do not say which is the current one",
 							r->name, n),
-					 errhint("Run walarchive.accept_new_cluster once the receiver has seen the present cluster, or move the other folders away."));
+					 errhint("Move the folders of the former clusters out of the source's folder, and back when it streams again."));
 		if (n == 1)
 			r->system_identifier = clusters[0];
 	}

@@ -198,11 +198,14 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
 		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal))
 		return true;
-	/* the open segment has no news of its own, but is to be seen */
-	return stat->received_tli != 0 && stat->segment_size != 0 &&
+	/*
+	 * The open segment has no news of its own, but is to be seen.  It has its
+	 * name once a byte in it is durable: the last flushed byte tells which.
+	 */
+	return stat->received_tli != 0 && stat->segment_size != 0 && stat->flushed_lsn != 0 &&
 		   stat->state == WA_STATE_STREAMING &&
 		   (memory[i].open_tli != stat->received_tli ||
-			memory[i].open_segno != wa_segment_of(stat->written_lsn, stat->segment_size));
+			memory[i].open_segno != wa_segment_of(stat->flushed_lsn - 1, stat->segment_size));
 }
 
 /* Index one source under its claim; an error is logged and ends it. */
@@ -230,10 +233,10 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			pg_atomic_write_u64(&slot->indexed_finished, finished);
 			pg_atomic_write_u64(&slot->indexed_journal, stat->journal_bytes);
 		}
-		if (stat->segment_size != 0)
+		if (stat->segment_size != 0 && stat->flushed_lsn != 0)
 		{
 			memory[i].open_tli = stat->received_tli;
-			memory[i].open_segno = wa_segment_of(stat->written_lsn, stat->segment_size);
+			memory[i].open_segno = wa_segment_of(stat->flushed_lsn - 1, stat->segment_size);
 		}
 	}
 	PG_CATCH();

@@ -441,10 +441,10 @@ register_ring(int slot, const char *source, uint64 finished,
 	}
 
 	if (stat->segment_size != 0 && stat->system_identifier != 0 &&
-		stat->received_tli != 0 && stat->received_tli <= PG_INT32_MAX)
+		stat->flushed_lsn != 0 && stat->received_tli != 0 && stat->received_tli <= PG_INT32_MAX)
 	{
 		WaArchiveFile open_file = {WA_FILE_PARTIAL, stat->received_tli,
-								   wa_segment_of(stat->written_lsn, stat->segment_size), 0};
+								   wa_segment_of(stat->flushed_lsn - 1, stat->segment_size), 0};
 
 		if (stat->system_identifier != sysid)
 		{

@@ -5,7 +5,7 @@
  *
  * A line is a flat JSON object that ends in a newline:
  *	 {"time": "2026-01-02T03:04:05.678901Z", "kind": "gap", "severity": "critical",
- *	  "message": "…", "system_identifier": "…", "timeline": 1, "from_lsn": "0/0",
+ *	  "message": "…", "system_identifier": 7, "timeline": 1, "from_lsn": "0/0",
  *	  "to_lsn": "0/0", "cause": "wal_removed"}
  * Members that do not apply are absent.  A last line without newline is what a
  * crash left: readers ignore it, the next writer ends it.
@@ -27,13 +27,12 @@
 
 /*
  * Kinds that the receiver writes:
- *	 connected, disconnected, state (a cause came or went), slot_created,
- *	 timeline (streaming went on to 'timeline' at 'from_lsn'; parent in
- *	 'parent'), divergence (the archive's tail on 'timeline' from 'from_lsn'
- *	 to 'to_lsn' is not on the server's path), gap, gap_closed, suspect_file
- *	 (a sync failed), cluster (first contact with a system identifier),
- *	 dropped.
- * The indexer adds: catalog events such as adopted and rescanned.
+ *	 state (a cause came or went), slot_created, timeline (streaming went on to
+ *	 'timeline' at 'from_lsn'; the one before in 'parent'), divergence (the
+ *	 archive's tail on 'timeline' from 'from_lsn' to 'to_lsn' is not on the
+ *	 server's path), gap, suspect_file (a sync failed), cluster (first contact
+ *	 with a system identifier), dropped.
+ * The indexer adds: adopted.
  */
 typedef struct WaJournalEntry
 {
