@@ -249,6 +249,26 @@ is($host->safe_psql('postgres', "SELECT gaps FROM walarchive.rescan('prod')"), '
 is($host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchive.status WHERE source = 'prod'"),
 	'ok|0', 'segment put back: all is well');
 
+# 10. the whole folder goes: a new archive is begun, and not in silence
+$pid = receiver_pid($host, 'prod');
+my $old_first = $names[0];
+rename(archive_dir($host, 'prod'), "$host->{wa_directory}/../prod.away") or die "could not move the folder: $!";
+# the receiver notices at the end of its segment, the launcher when it looks
+load_segments($primary, 2);
+ok( wait_for('an archive that was begun anew',
+		sub {
+			my @dirs = glob(archive_dir($host, 'prod') . '/[0-9]*/wal');
+			return @dirs == 1 && wal_files($dirs[0]) >= 1 && receiver_pid($host, 'prod') ne $pid
+			  && stat_of($host, 'prod', 'state') eq 'streaming';
+		}),
+	'folder gone: an archive is begun anew');
+ok( $host->poll_query_until('postgres',
+		"SELECT count(*) FROM walarchive.event WHERE source = 'prod' AND kind = 'archive_lost' AND severity = 'critical'", '1'),
+	'folder gone: a critical event tells of it');
+ok( $host->poll_query_until('postgres',
+		"SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND name = '$old_first'", '0'),
+	'folder gone: the catalog does not claim to have what is gone');
+
 is(postmaster_pid($host), $postmaster, 'all of this without a restart but the one');
 $host->stop;
 $primary->stop;

@@ -272,6 +272,7 @@ read_settings(WaReceiver *r)
 {
 	char *problem;
 
+	r->cause = WA_CAUSE_IO;
 	if (!wa_read_source_file(r->name, &r->settings, &problem))
 		wa_error(r, WA_CAUSE_SETTINGS,
 				 errcode(ERRCODE_DATA_CORRUPTED),

@@ -162,6 +162,28 @@ same_settings(const WaSourceSettings *row, const WaSourceSettings *file)
 		   row->revision == file->revision;
 }
 
+/*
+ * Somebody removed a source's folder, or the file system with it is not
+ * mounted: an archive is begun anew, which must not happen without a word.
+ */
+static void
+report_lost_archive(const WaSourceSettings *settings)
+{
+	static const char message[] = "the source's folder was missing and was made anew: what it held is gone unless it is put back";
+	WaJournalEntry *entry = palloc0(sizeof(WaJournalEntry));
+
+	entry->time = GetCurrentTimestamp();
+	strlcpy(entry->kind, "archive_lost", sizeof(entry->kind));
+	strlcpy(entry->severity, "critical", sizeof(entry->severity));
+	strlcpy(entry->message, message, sizeof(entry->message));
+	entry->system_identifier = settings->system_identifier;
+	(void) wa_journal_append(settings->name, entry);
+	pfree(entry);
+	ereport(WARNING,
+			(errmsg("archive of source \"%s\": %s", settings->name, message),
+			 errhint("Take a new base backup, or stop the server, put the folder back, and start it again.")));
+}
+
 /* Remove a row whose dropping is done. */
 static void
 forget_source(const WaSourceSettings *row)
@@ -184,6 +206,7 @@ mirror_row(const SourceRow *row)
 	WaSourceSettings *file = palloc(sizeof(WaSourceSettings));
 	char *problem;
 	bool there = wa_read_source_file(settings->name, file, &problem);
+	bool lost;
 	int slot;
 
 	if (problem != NULL)
@@ -214,12 +237,16 @@ mirror_row(const SourceRow *row)
 			return;
 		}
 	}
+	/* the catalog has seen its files, and now there are not even settings */
+	lost = !there && problem == NULL && row->indexed;
 	if (!there || file->dropped || !same_settings(settings, file))
 		wa_write_source_file(settings);
 	pfree(file);
+	if (lost)
+		report_lost_archive(settings);
 
-	/* a new catalog beside an old archive */
-	slot = row->indexed ? -1 : wa_find_slot(settings->name);
+	/* a new catalog beside an old archive, or the other way round */
+	slot = row->indexed && !lost ? -1 : wa_find_slot(settings->name);
 	if (slot >= 0)
 		pg_atomic_write_u32(&wa_shared->slot[slot].index_wanted, 1);
 }
