@@ -471,6 +471,13 @@ wa_exec(WaConnection *connection, const char *command)
 
 		if (result == NULL)
 			break;
+		/* START_REPLICATION without COPY completes twice: the rows count */
+		if (last != NULL && PQresultStatus(last) == PGRES_TUPLES_OK &&
+			PQresultStatus(result) == PGRES_COMMAND_OK)
+		{
+			PQclear(result);
+			continue;
+		}
 		PQclear(last);
 		last = result;
 		if (PQresultStatus(last) == PGRES_COPY_BOTH ||
