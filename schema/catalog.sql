@@ -118,7 +118,7 @@ COMMENT ON TABLE walarchive.event IS 'what happened to the sources, from their j
 COMMENT ON COLUMN walarchive.event.id IS 'number of the event in this catalog';
 COMMENT ON COLUMN walarchive.event.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.event.occurred_at IS 'when it happened';
-COMMENT ON COLUMN walarchive.event.kind IS 'connected, disconnected, state, slot_created, timeline, divergence, gap, gap_closed, suspect_file, cluster, adopted, dropped, ...';
+COMMENT ON COLUMN walarchive.event.kind IS 'connected, disconnected, state, slot_created, timeline, divergence, gap, gap_closed, suspect_file, cluster, adopted, archive_lost, dropped, ...';
 COMMENT ON COLUMN walarchive.event.severity IS 'info, warning or critical';
 COMMENT ON COLUMN walarchive.event.message IS 'what happened, for a person';
 COMMENT ON COLUMN walarchive.event.system_identifier IS 'cluster that it is about, if any';

@@ -26,12 +26,15 @@ sub expect_disk_full
 {
 	my ($what, $error) = @_;
 	ok(wait_cause($host, 'prod', 'disk_full'), "$what: cause disk_full");
-	is(stat_of($host, 'prod', 'state'), 'waiting', "$what: it waits, and is not stopped");
+	# between two attempts, that is
+	ok(wait_for('the receiver to wait', sub { stat_of($host, 'prod', 'state') eq 'waiting' }),
+		"$what: it waits, and is not stopped");
 	like(stat_of($host, 'prod', 'last_error'), $error, "$what: the error says so");
-	is( $host->safe_psql('postgres',
+	ok( $host->poll_query_until('postgres',
 			q(SELECT severity || '|' || (hint LIKE 'Free space in the file system%')
-			  FROM walarchive.health WHERE source = 'prod' AND "check" = 'receiver')),
-		'critical|true', "$what: health is critical and says what to do");
+			  FROM walarchive.health WHERE source = 'prod' AND "check" = 'receiver'),
+			'critical|true'),
+		"$what: health is critical and says what to do");
 	return;
 }
 

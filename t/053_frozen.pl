@@ -96,13 +96,14 @@ $since = time();
 freeze($sender);
 expect_timeout('frozen walsender', $since);
 ok(wait_cause($host, 'prod', 'slot_active'), 'held slot: cause slot_active');
-is(stat_of($host, 'prod', 'state'), 'waiting', 'held slot: waiting');
+ok(wait_for('the receiver to wait', sub { stat_of($host, 'prod', 'state') eq 'waiting' }),
+	'held slot: waiting');
 like(stat_of($host, 'prod', 'last_error'), qr/replication slot "walarchive_prod" is active for PID $sender/,
 	'held slot: the error names the process');
-is( $host->safe_psql('postgres',
+ok( $host->poll_query_until('postgres',
 		q(SELECT severity || '|' || (hint LIKE 'Another walsender holds%') FROM walarchive.health
-		  WHERE source = 'prod' AND "check" = 'receiver')),
-	'warning|true', 'held slot: health warns and says what to do');
+		  WHERE source = 'prod' AND "check" = 'receiver'),
+		'warning|true'), 'held slot: health warns and says what to do');
 is( event_count($host, 'prod', qr/"cause": "slot_active"/),
 	1, 'held slot: one event, however often it is tried');
 thaw();

@@ -81,7 +81,8 @@ is(stat_of($host, 'prod', "flushed_lsn > '$checkpoint'"), 't',
 	'stopped primary: its shutdown checkpoint is in the archive');
 ok(event_count($host, 'prod', qr/"cause": "server_stopped"/) >= 1,
 	'stopped primary: it was an orderly end');
-is(stat_of($host, 'prod', 'state'), 'waiting', 'stopped primary: waiting');
+ok(wait_for('the receiver to wait', sub { stat_of($host, 'prod', 'state') eq 'waiting' }),
+	'stopped primary: waiting');
 
 # 4. and without an archive host the primary stops as well
 $primary->start;

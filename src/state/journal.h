@@ -32,7 +32,7 @@
  *	 archive's tail on 'timeline' from 'from_lsn' to 'to_lsn' is not on the
  *	 server's path), gap, suspect_file (a sync failed), cluster (first contact
  *	 with a system identifier), dropped.
- * The indexer adds: adopted.
+ * The indexer adds: adopted, archive_lost (the folder was missing).
  */
 typedef struct WaJournalEntry
 {
