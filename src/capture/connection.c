@@ -23,162 +23,16 @@
 #include "../base/wal_name.h"
 #include "../compat.h"
 #include "connection.h"
+#include "conninfo.h"
 #include "protocol.h"
 
 /* For each host, where the conninfo sets no connect_timeout. */
 #define DEFAULT_CONNECT_TIMEOUT_MS 10000
 
-#define MAX_HOSTS 64
 #define MAX_KEYWORDS 80
 
 /* A history file of a real server has a line of a few dozen bytes a switch. */
 #define MAX_HISTORY_LEN (1024 * 1024)
-
-/* ---- connection strings ---- */
-
-void
-wa_validate_conninfo(const char *conninfo)
-{
-	char *err = NULL;
-	PQconninfoOption *options = PQconninfoParse(conninfo, &err);
-	const char *secret = NULL;
-	const char *ours = NULL;
-
-	if (options == NULL)
-	{
-		PQfreemem(err);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errhidestmt(true),
-				 errmsg("invalid connection string"),
-				 errdetail("It is not repeated here because it may hold a secret."),
-				 errhint("Write it as libpq expects, for example 'host=db1,db2 user=archiver target_session_attrs=read-write'.")));
-	}
-	for (PQconninfoOption *o = options; o->keyword != NULL; o++)
-	{
-		if (o->val == NULL || o->val[0] == '\0')
-			continue;
-		if (strcmp(o->keyword, "password") == 0 ||
-			strcmp(o->keyword, "sslpassword") == 0 ||
-			strcmp(o->keyword, "oauth_client_secret") == 0 ||
-			strcmp(o->keyword, "scram_client_key") == 0 ||
-			strcmp(o->keyword, "scram_server_key") == 0)
-			secret = o->keyword;
-		if (strcmp(o->keyword, "replication") == 0)
-			ours = o->keyword;
-	}
-	PQconninfoFree(options);
-	if (secret)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errhidestmt(true),
-				 errmsg("connection string must not hold a password"),
-				 errdetail("Statements are logged, and settings are stored on disk and in the catalog."),
-				 errhint("Use a passfile (\"passfile=…\", or .pgpass of the server's operating system user), a service file, or a client certificate.")));
-	if (ours)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("connection string must not set \"%s\"", ours),
-				 errhint("walarchive sets it by itself.")));
-}
-
-typedef struct HostList
-{
-	int count;
-	char *host[MAX_HOSTS]; /* NULL: libpq's default */
-	char *hostaddr[MAX_HOSTS];
-	char *port[MAX_HOSTS];
-} HostList;
-
-/* Split a comma-separated list; empty members are NULL. */
-static int
-split_list(const char *text, char **out)
-{
-	char *copy;
-	int n = 0;
-
-	if (text == NULL || text[0] == '\0')
-		return 0;
-	copy = pstrdup(text);
-	while (n < MAX_HOSTS)
-	{
-		char *comma = strchr(copy, ',');
-
-		if (comma)
-			*comma = '\0';
-		out[n++] = copy[0] != '\0' ? copy : NULL;
-		if (comma == NULL)
-			break;
-		copy = comma + 1;
-	}
-	return n;
-}
-
-static const char *
-option_value(PQconninfoOption *options, const char *keyword)
-{
-	for (PQconninfoOption *o = options; o->keyword != NULL; o++)
-	{
-		if (strcmp(o->keyword, keyword) == 0)
-			return o->val != NULL && o->val[0] != '\0' ? o->val : NULL;
-	}
-	return NULL;
-}
-
-/*
- * The options of 'conninfo'.  Where a service file may name the hosts, libpq
- * is made to resolve it, by starting and giving up a connection.
- */
-static PQconninfoOption *
-parse_options(const char *conninfo)
-{
-	char *err = NULL;
-	PQconninfoOption *options = PQconninfoParse(conninfo, &err);
-
-	if (options == NULL)
-	{
-		PQfreemem(err);
-		wa_validate_conninfo(conninfo); /* raises the error */
-	}
-	if (option_value(options, "service") != NULL || getenv("PGSERVICE") != NULL)
-	{
-		PGconn *conn = PQconnectStart(conninfo);
-		PQconninfoOption *resolved = conn ? PQconninfo(conn) : NULL;
-
-		if (resolved != NULL)
-		{
-			PQconninfoFree(options);
-			options = resolved;
-		}
-		PQfinish(conn);
-	}
-	return options;
-}
-
-static void
-list_hosts(PQconninfoOption *options, HostList *hosts)
-{
-	int n_host = split_list(option_value(options, "host"), hosts->host);
-	int n_addr = split_list(option_value(options, "hostaddr"), hosts->hostaddr);
-	int n_port = split_list(option_value(options, "port"), hosts->port);
-
-	hosts->count = Max(1, Max(n_host, n_addr));
-	/* libpq is given one host at a time and can't complain */
-	if ((n_host > 0 && n_addr > 0 && n_host != n_addr) ||
-		(n_port > 1 && n_port != hosts->count))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("connection string names %d hosts, %d addresses and %d ports",
-						n_host, n_addr, n_port),
-				 errhint("Give each host an address, or none, and either one port for all or one for each.")));
-	for (int i = n_host; i < hosts->count; i++)
-		hosts->host[i] = NULL;
-	for (int i = n_addr; i < hosts->count; i++)
-		hosts->hostaddr[i] = NULL;
-	/* one port serves all hosts */
-	for (int i = n_port; i < hosts->count; i++)
-		hosts->port[i] = n_port == 1 ? hosts->port[0] : NULL;
-}
 
 /* ---- waiting ---- */
 
@@ -322,14 +176,14 @@ build_options(const char *given, int server_timeout_ms)
 /* Connect to one host; raises an error if that fails. */
 static void
 connect_host(WaConnection *connection, PQconninfoOption *options,
-			 const HostList *hosts, int host, const char *target_session_attrs,
+			 const WaHostList *hosts, int host, const char *target_session_attrs,
 			 const char *application_name, int server_timeout_ms)
 {
 	const char *keyword[MAX_KEYWORDS];
 	const char *value[MAX_KEYWORDS];
 	int n = 0;
 	int timeout_ms = DEFAULT_CONNECT_TIMEOUT_MS;
-	const char *timeout = option_value(options, "connect_timeout");
+	const char *timeout = wa_conninfo_value(options, "connect_timeout");
 	TimestampTz deadline;
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	const char *name;
@@ -364,9 +218,9 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 	SET("host", hosts->host[host]);
 	SET("hostaddr", hosts->hostaddr[host]);
 	SET("port", hosts->port[host]);
-	SET("options", build_options(option_value(options, "options"), server_timeout_ms));
+	SET("options", build_options(wa_conninfo_value(options, "options"), server_timeout_ms));
 	SET("target_session_attrs", target_session_attrs);
-	name = option_value(options, "application_name");
+	name = wa_conninfo_value(options, "application_name");
 	SET("application_name", name ? name : application_name);
 	SET("replication", "true");
 	/* as walreceiver does: the key under which a passfile is looked up */
@@ -617,10 +471,10 @@ wa_connect(const char *conninfo, const char *application_name,
 		   int server_timeout_ms, int timeout_ms, WaCause *cause,
 		   WaAcceptServer accept, void *arg)
 {
-	PQconninfoOption *options = parse_options(conninfo);
+	PQconninfoOption *options = wa_parse_conninfo(conninfo);
 	WaConnection *connection = palloc0(sizeof(WaConnection));
-	HostList *hosts = palloc0(sizeof(HostList));
-	const char *attrs = option_value(options, "target_session_attrs");
+	WaHostList *hosts = palloc0(sizeof(WaHostList));
+	const char *attrs = wa_conninfo_value(options, "target_session_attrs");
 	MemoryContext context = CurrentMemoryContext;
 	char *earlier = NULL;
 	bool prefer = attrs != NULL && strcmp(attrs, "prefer-standby") == 0;
@@ -629,7 +483,7 @@ wa_connect(const char *conninfo, const char *application_name,
 	connection->cause = cause;
 	connection->timeout_ms = timeout_ms;
 	*cause = WA_CAUSE_SETTINGS;
-	list_hosts(options, hosts);
+	wa_list_hosts(options, hosts);
 	*cause = WA_CAUSE_OTHER;
 	tries = prefer ? 2 * hosts->count : hosts->count;
 	for (int i = 0; i < tries; i++)
@@ -833,10 +687,10 @@ XLogRecPtr
 wa_oldest_wal(const char *conninfo, const WaConnection *connection,
 			  const WaHistory *history)
 {
-	PQconninfoOption *options = parse_options(conninfo);
+	PQconninfoOption *options = wa_parse_conninfo(conninfo);
 	WaCause cause = WA_CAUSE_NONE;
 	WaConnection sql = {.cause = &cause, .timeout_ms = connection->timeout_ms};
-	const char *dbname = option_value(options, "dbname");
+	const char *dbname = wa_conninfo_value(options, "dbname");
 	const char *keyword[MAX_KEYWORDS];
 	const char *value[MAX_KEYWORDS];
 	int n = 0;

@@ -50,13 +50,6 @@ typedef struct WaConnection
 typedef void (*WaAcceptServer)(void *arg, WaConnection *connection);
 
 /*
- * Check a connection string without connecting.  Raises an error, which never
- * quotes the string, if it cannot be parsed, holds a password, or sets what
- * walarchive sets itself.
- */
-extern void wa_validate_conninfo(const char *conninfo);
-
-/*
  * Connect for physical replication.  The hosts of 'conninfo' are tried in
  * order, each with a deadline of its own; 'application_name' is used unless
  * the string sets one; 'server_timeout_ms' is asked for as wal_sender_timeout

@@ -49,7 +49,7 @@
 #define START_TIMEOUT_MS 10000
 
 #define FIRST_BACKOFF_MS 200
-#define MAX_BACKOFF_MS 10000
+#define MAX_BACKOFF_MS 2000
 
 /* An indexer that fails is tried again after 2 s, 4 s … up to this. */
 #define MAX_INDEXER_BACKOFF_MS 60000

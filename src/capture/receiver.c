@@ -555,7 +555,6 @@ wa_receiver_main(Datum main_arg)
 	r->context = AllocSetContextCreate(TopMemoryContext, "walarchive connection",
 									   ALLOCSET_DEFAULT_SIZES);
 	wa_set_state(r, WA_STATE_STARTING);
-	pgstat_report_appname(r->name);
 
 	for (;;)
 	{

@@ -17,6 +17,7 @@
 #include "../state/journal.h"
 #include "../state/shmem.h"
 #include "../state/source_file.h"
+#include "archive_scan.h"
 #include "connection.h"
 #include "segment_writer.h"
 

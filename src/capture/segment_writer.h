@@ -82,23 +82,6 @@ typedef struct WaSegmentWriter
 	uint32 average_usec; /* moving average of a flush */
 } WaSegmentWriter;
 
-/* How a timeline's archive ends; see wa_scan_archive. */
-typedef struct WaTimelineEnd
-{
-	TimeLineID tli;
-	XLogRecPtr end;    /* end of the bytes that are there */
-	bool has_previous; /* the segment before 'end' is there, whole */
-} WaTimelineEnd;
-
-/*
- * Scan the WAL folder 'dir': the end of each timeline's WAL goes to 'ends',
- * ascending by timeline, at most 'max'; returns how many there are.
- * Directories and names are not trusted: other files are ignored, a partial
- * longer than a segment raises an error.
- */
-extern int wa_scan_archive(const char *dir, uint32 segment_size,
-						   WaTimelineEnd *ends, int max);
-
 /*
  * Open the archive in 'dir' for writing, with the segment size in bytes.
  * Removes prepared files left by a crash and syncs the directory.  '*cause' is

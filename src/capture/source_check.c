@@ -23,6 +23,7 @@
 #include "../state/shmem.h"
 #include "../state/source_file.h"
 #include "connection.h"
+#include "conninfo.h"
 
 /* The newest major whose WAL and protocol have been tested. */
 #define NEWEST_TESTED_MAJOR 18

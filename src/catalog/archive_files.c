@@ -18,7 +18,6 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
@@ -166,22 +165,6 @@ wa_wal_file_size(const char *source, uint64 sysid, const char *name)
 		stat(path, &st) != 0 || !S_ISREG(st.st_mode))
 		return -1;
 	return (int64) st.st_size;
-}
-
-const char *
-wa_clean_text(const char *text)
-{
-	char *copy;
-
-	if (pg_verifymbstr(text, strlen(text), true))
-		return text;
-	copy = pstrdup(text);
-	for (char *p = copy; *p; p++)
-	{
-		if (IS_HIGHBIT_SET(*p))
-			*p = '?';
-	}
-	return copy;
 }
 
 /* The name of a source that a function was given, checked. */

@@ -11,6 +11,8 @@
 
 #include "postgres.h"
 
+#include "../state/stat_functions.h"
+
 #include "../base/wal_name.h"
 #include "../state/shmem.h"
 
@@ -56,12 +58,6 @@ extern bool wa_read_history(const char *source, uint64 sysid, TimeLineID tli,
 /* Size of a file in the wal directory in bytes, -1 if it is missing. */
 extern int64 wa_wal_file_size(const char *source, uint64 sysid,
 							  const char *name);
-
-/*
- * 'text' itself if it is valid in the database's encoding, else a palloc'd
- * copy with '?' for each byte that is not ASCII.
- */
-extern const char *wa_clean_text(const char *text);
 
 /* ---- catalog.c ---- */
 

@@ -15,6 +15,7 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
@@ -48,6 +49,22 @@ wa_begin_rows(FunctionCallInfo fcinfo, int columns)
 	return rsinfo;
 }
 
+const char *
+wa_clean_text(const char *text)
+{
+	char *copy;
+
+	if (pg_verifymbstr(text, strlen(text), true))
+		return text;
+	copy = pstrdup(text);
+	for (char *p = copy; *p; p++)
+	{
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
+	}
+	return copy;
+}
+
 /* Put a value that is NULL where it is not known. */
 static void
 set_text(Datum *values, bool *nulls, int *n, const char *text)
@@ -55,7 +72,7 @@ set_text(Datum *values, bool *nulls, int *n, const char *text)
 	if (text == NULL || text[0] == '\0')
 		nulls[*n] = true;
 	else
-		values[*n] = CStringGetTextDatum(text);
+		values[*n] = CStringGetTextDatum(wa_clean_text(text));
 	(*n)++;
 }
 

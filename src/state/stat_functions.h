@@ -20,4 +20,10 @@
  */
 extern ReturnSetInfo *wa_begin_rows(FunctionCallInfo fcinfo, int columns);
 
+/*
+ * 'text' itself if it is valid in the database's encoding, else a palloc'd
+ * copy with '?' for each byte that is not ASCII.
+ */
+extern const char *wa_clean_text(const char *text);
+
 #endif /* WA_STAT_FUNCTIONS_H */
