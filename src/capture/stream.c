@@ -424,8 +424,9 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 			flush_output(r);
 		if (grown)
 		{
-			publish(r, 0);
+			/* the server's clients wait for this, nobody for the other */
 			send_status(r, false);
+			publish(r, 0);
 		}
 		else if (r->reply_wanted && !wa_writer_needs_flush(w) &&
 				 wa_flusher_in_flight(w->flusher) == 0)
@@ -443,7 +444,8 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		}
 		ms = do_what_is_due(r);
 		silent = false;
-		if (drained)
+		/* while a flush was under way more has come: look before sleeping */
+		if (drained && !grown)
 		{
 			if (behind && wa_writer_needs_flush(w))
 				silent = !wait_for_work(r, Min(ms, CATCHUP_FLUSH_MS));

@@ -310,7 +310,8 @@ set_session_settings(void)
 {
 	static const char *const setting[][2] = {
 		{"search_path", ""},
-		{"synchronous_commit", "local"},
+		/* what a crash loses is made again from the files: no flush for it */
+		{"synchronous_commit", "off"},
 		{"lock_timeout", "10s"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
