@@ -63,8 +63,15 @@ sub disarm_faults
 sub try_psql
 {
 	my ($node, $sql, %opt) = @_;
-	my ($rc, $out) = $node->psql($opt{dbname} // 'postgres', $sql);
-	return $rc == 0 ? $out : undef;
+	my ($out, $err) = ('', '');
+
+	# not by standard input: a server that dies meanwhile leaves a broken pipe
+	IPC::Run::run([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d',
+			$node->connstr($opt{dbname} // 'postgres'), '-c', $sql ],
+		'<', '/dev/null', '>', \$out, '2>', \$err)
+	  or return undef;
+	chomp $out;
+	return $out;
 }
 
 # Poll a query on a server that may be down until it returns what is wanted.
@@ -126,12 +133,14 @@ sub start_writers
 	print $fh "INSERT INTO written (filler) VALUES (repeat('x', 300)) RETURNING id;\n" x 500;
 	close($fh);
 	my $connstr = $node->connstr('postgres');
+	my $parent = $$;
 	for my $n (1 .. $count)
 	{
 		my $pid = fork() // die "could not fork: $!";
 		if ($pid == 0)
 		{
-			while (!-e "$dir/stop")
+			# a test that died must not leave us behind
+			while (!-e "$dir/stop" && getppid() == $parent)
 			{
 				system("psql -XAtq -v ON_ERROR_STOP=1 -d '$connstr' -f '$dir/script.sql' >>'$dir/log.$n' 2>>'$dir/err.$n'") == 0
 				  or usleep(50_000);
