@@ -89,7 +89,8 @@ now_usec(void)
 static int
 sync_data(int fd)
 {
-#ifdef HAVE_FDATASYNC
+	/* macOS has it without declaring it, and it does not do what it should */
+#ifndef __APPLE__
 	return fdatasync(fd);
 #else
 	return fsync(fd);
