@@ -28,7 +28,8 @@ typedef struct WaFinishJob
 	char to[MAXPGPATH];
 	char next_from[MAXPGPATH]; /* empty: no second rename */
 	char next_to[MAXPGPATH];
-	int dirfd; /* synced after the renames, -1: no */
+	int dirfd;       /* synced after the renames, -1: no */
+	bool drop_cache; /* nobody will read it soon: give its memory back */
 } WaFinishJob;
 
 typedef struct WaFlushResult

@@ -38,6 +38,9 @@
 /* Write-back is asked for after so many bytes without a flush. */
 #define KICK_SIZE (1024 * 1024)
 
+/* With more than this to come, finished segments leave the page cache. */
+#define CACHE_SEGMENTS 2
+
 /* Up to this average a flush is made in line: a hand-over costs as much. */
 #define INLINE_USEC 400
 
@@ -388,6 +391,7 @@ fill_finish_job(WaSegmentWriter *w, WaOpenSegment *segment, bool full,
 {
 	memset(job, 0, sizeof(*job));
 	job->dirfd = w->dirfd;
+	job->drop_cache = full && w->behind;
 	if (segment->prepared_name)
 	{
 		strlcpy(job->from, segment->path, MAXPGPATH);
@@ -518,6 +522,7 @@ start_flush(WaSegmentWriter *w)
 void
 wa_writer_write(WaSegmentWriter *w, const char *data, size_t len, uint64 lag)
 {
+	w->behind = lag > CACHE_SEGMENTS * (uint64) w->segment_size;
 	while (len > 0)
 	{
 		WaOpenSegment *segment;

@@ -70,6 +70,7 @@ typedef struct WaSegmentWriter
 	int parent_fd;         /* of the timeline's first segment, or -1 */
 	XLogRecPtr parent_end; /* bytes below must equal the parent's */
 
+	bool behind;    /* far behind the server: memory is not kept */
 	bool preparing; /* a next file was asked for and not taken */
 	uint32 prepare_number;
 	uint32 prepared_number;
