@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/file_perm.h"
@@ -32,14 +33,24 @@
 #define PREPARED_PREFIX "walarchive.prepared"
 #define UNSYNCED_SUFFIX ".unsynced"
 
+/*
+ * A live stream's first segment is zeroed on the spot, unless that would take
+ * long: nobody prepared it, and flushes into room that was only reserved cost
+ * more for as long as the segment lasts.
+ */
+#define MAX_ZERO_FIRST (64 * 1024 * 1024)
+
 /* Existing bytes are compared in pieces of this size. */
 #define COMPARE_SIZE (128 * 1024)
 
 /* Write-back is asked for after so many bytes without a flush. */
 #define KICK_SIZE (1024 * 1024)
 
-/* With more than this to come, finished segments leave the page cache. */
-#define CACHE_SEGMENTS 2
+/*
+ * A segment that took less than this leaves the page cache when it is
+ * finished: where so much comes, its pages are better used for the next.
+ */
+#define KEEP_CACHED_SEC 10
 
 /* Up to this average a flush is made in line: a hand-over costs as much. */
 #define INLINE_USEC 400
@@ -66,6 +77,30 @@ file_error(WaSegmentWriter *w, const char *action, const char *path)
 			(errcode_for_file_access(),
 			 errmsg("could not %s \"%s\": %m", action, path)));
 	pg_unreachable();
+}
+
+static void
+write_bytes(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
+			const char *data, uint32 len)
+{
+	while (len > 0)
+	{
+		ssize_t n;
+
+		errno = 0;
+		n = pwrite(segment->fd, data, len, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (errno == 0)
+				errno = ENOSPC;
+			file_error(w, "write to file", segment->path);
+		}
+		data += n;
+		offset += n;
+		len -= n;
+	}
 }
 
 /* ---- opening ---- */
@@ -158,7 +193,7 @@ close_segment(WaOpenSegment *segment)
  * that is there, the prepared file, or a new one.
  */
 static void
-open_segment(WaSegmentWriter *w, uint64 segno)
+open_segment(WaSegmentWriter *w, uint64 segno, bool live)
 {
 	WaOpenSegment *segment = NULL;
 	struct stat st;
@@ -180,6 +215,7 @@ open_segment(WaSegmentWriter *w, uint64 segno)
 	for (int i = 0; i < WA_MAX_LANES; i++)
 		segment->lane_fd[i] = -1;
 	segment->in_use = true;
+	segment->opened = time(NULL);
 
 	/* what the archive has already */
 	segment_path(w, segment->path, w->tli, segno, false);
@@ -246,6 +282,12 @@ open_segment(WaSegmentWriter *w, uint64 segno)
 		segment->fd = wa_reserve_file(segment->path, w->segment_size, pg_file_create_mode);
 		if (segment->fd < 0)
 			file_error(w, "create file", segment->path);
+		if (live && w->first && w->segment_size <= MAX_ZERO_FIRST)
+		{
+			memset(w->buffer, 0, COMPARE_SIZE);
+			for (uint32 offset = 0; offset < w->segment_size; offset += COMPARE_SIZE)
+				write_bytes(w, segment, offset, w->buffer, COMPARE_SIZE);
+		}
 	}
 	segment->prepared_name = true;
 }
@@ -277,6 +319,7 @@ wa_writer_begin(WaSegmentWriter *w, TimeLineID tli, XLogRecPtr start,
 	w->parent_fd = -1;
 	w->parent_end = 0;
 	w->finishing = false;
+	w->first = true;
 	w->tli = tli;
 	w->written = w->durable = w->dispatched = w->kicked = start;
 
@@ -360,30 +403,6 @@ compare_existing(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
 	return true;
 }
 
-static void
-write_bytes(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
-			const char *data, uint32 len)
-{
-	while (len > 0)
-	{
-		ssize_t n;
-
-		errno = 0;
-		n = pwrite(segment->fd, data, len, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			if (errno == 0)
-				errno = ENOSPC;
-			file_error(w, "write to file", segment->path);
-		}
-		data += n;
-		offset += n;
-		len -= n;
-	}
-}
-
 /* Fill in the renames and syncs that go with the current segment's flush. */
 static bool
 fill_finish_job(WaSegmentWriter *w, WaOpenSegment *segment, bool full,
@@ -391,7 +410,7 @@ fill_finish_job(WaSegmentWriter *w, WaOpenSegment *segment, bool full,
 {
 	memset(job, 0, sizeof(*job));
 	job->dirfd = w->dirfd;
-	job->drop_cache = full && w->behind;
+	job->drop_cache = full && time(NULL) - segment->opened < KEEP_CACHED_SEC;
 	if (segment->prepared_name)
 	{
 		strlcpy(job->from, segment->path, MAXPGPATH);
@@ -522,7 +541,6 @@ start_flush(WaSegmentWriter *w)
 void
 wa_writer_write(WaSegmentWriter *w, const char *data, size_t len, uint64 lag)
 {
-	w->behind = lag > CACHE_SEGMENTS * (uint64) w->segment_size;
 	while (len > 0)
 	{
 		WaOpenSegment *segment;
@@ -555,7 +573,9 @@ wa_writer_write(WaSegmentWriter *w, const char *data, size_t len, uint64 lag)
 				for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
 					open_segments += w->segment[i].in_use ? 1 : 0;
 			}
-			open_segment(w, wa_segment_of(w->written, w->segment_size));
+			open_segment(w, wa_segment_of(w->written, w->segment_size),
+						 lag < w->segment_size);
+			w->first = false;
 			prepare_next(w, lag < w->segment_size);
 		}
 

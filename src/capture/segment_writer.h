@@ -35,6 +35,7 @@ typedef struct WaOpenSegment
 	bool prepared_name;   /* not yet renamed to ".partial" */
 	bool final_name;      /* it was a finished segment when opened */
 	uint32 known_end;     /* bytes below were there when it was opened */
+	time_t opened;        /* when we opened it */
 	int fd;
 	int lane_fd[WA_MAX_LANES]; /* -1: not opened yet */
 } WaOpenSegment;
@@ -70,7 +71,7 @@ typedef struct WaSegmentWriter
 	int parent_fd;         /* of the timeline's first segment, or -1 */
 	XLogRecPtr parent_end; /* bytes below must equal the parent's */
 
-	bool behind;    /* far behind the server: memory is not kept */
+	bool first;     /* no segment of this stream was opened yet */
 	bool preparing; /* a next file was asked for and not taken */
 	uint32 prepare_number;
 	uint32 prepared_number;
