@@ -85,6 +85,7 @@ startup_shmem(void)
 			pg_atomic_init_u64(&slot->indexed_finished, 0);
 			pg_atomic_init_u64(&slot->indexed_journal, 0);
 			pg_atomic_init_u32(&slot->index_wanted, 0);
+			pg_atomic_init_u32(&slot->index_count, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -157,6 +158,13 @@ wa_read_stat(int slot, WaReceiverStat *stat)
 					&wa_shared->slot[slot].stat, sizeof(WaReceiverStat));
 	stat->last_error[sizeof(stat->last_error) - 1] = '\0';
 	stat->sender_host[sizeof(stat->sender_host) - 1] = '\0';
+}
+
+void
+wa_read_index(int slot, WaIndexStat *index)
+{
+	read_consistent(&wa_shared->slot[slot].index_count, index,
+					&wa_shared->slot[slot].index, sizeof(WaIndexStat));
 }
 
 void

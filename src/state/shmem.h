@@ -13,7 +13,7 @@
  *	 slot.stat		the slot's receiver alone; the launcher while no receiver
  *					is attached (receiver_pid is 0)
  *	 slot.finished	the slot's receiver alone (a ring)
- *	 slot.index		the indexer that holds index.indexer_pid
+ *	 slot.index		the indexer that holds slot.indexer_pid
  *	 host			the launcher alone, but for the atomics
  *
  * No field is a pointer.  A slot whose generation changed belongs to another
@@ -110,6 +110,18 @@ typedef struct WaFinishedSegment
 	uint64 segno;
 } WaFinishedSegment;
 
+/* How far the newest timeline's WAL is decoded: it is checked up to here. */
+typedef struct WaIndexStat
+{
+	uint32 generation;        /* of the slot's use that it belongs to; else it says nothing */
+	uint64 system_identifier; /* 0: nothing is decoded yet */
+	TimeLineID tli;
+	XLogRecPtr decoded_lsn;   /* start of the first record not decoded yet */
+	XLogRecPtr commit_lsn;    /* end of the latest commit's record, 0: none seen yet */
+	TransactionId commit_xid; /* valid if commit_lsn is not 0, as the next */
+	TimestampTz commit_time;
+} WaIndexStat;
+
 typedef struct WaSourceSlot
 {
 	/* written by the launcher */
@@ -134,6 +146,8 @@ typedef struct WaSourceSlot
 	pg_atomic_uint64 indexed_finished; /* finished_count at the last pass */
 	pg_atomic_uint64 indexed_journal;  /* journal_bytes at the last pass */
 	pg_atomic_uint32 index_wanted;     /* a full pass is due (start, rescan) */
+	pg_atomic_uint32 index_count;
+	WaIndexStat index;
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
@@ -195,6 +209,7 @@ extern void wa_require_preload(void);
 /* Copy one consistent state. */
 extern void wa_read_control(int slot, WaSlotControl *control);
 extern void wa_read_stat(int slot, WaReceiverStat *stat);
+extern void wa_read_index(int slot, WaIndexStat *index);
 extern void wa_read_host(WaHostState *state, char *error, TimestampTz *start);
 
 /*
