@@ -113,6 +113,29 @@ REVOKE ALL ON FUNCTION walarchive.check_new_source(text, text, boolean, boolean)
 COMMENT ON FUNCTION walarchive.check_new_source(text, text, boolean, boolean) IS
 'private: raise an error if a source of this name cannot be made';
 
+-- Intervals of the observer: 0 is off, and NULL is nothing to check.
+CREATE FUNCTION walarchive.check_intervals(p_heartbeat interval, p_relation_names interval)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF p_heartbeat <> '0'::interval AND p_heartbeat NOT BETWEEN '1 s'::interval AND '7 days'::interval THEN
+		RAISE EXCEPTION 'heartbeat_interval must be between 1 s and 7 days'
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'An interval of 0 turns heartbeats off.';
+	END IF;
+	IF p_relation_names <> '0'::interval AND p_relation_names NOT BETWEEN '10 s'::interval AND '7 days'::interval THEN
+		RAISE EXCEPTION 'relation_names_interval must be between 10 s and 7 days'
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'With an interval of 0 the server is not asked for the names of its relations.';
+	END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION walarchive.check_intervals(interval, interval) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.check_intervals(interval, interval) IS
+'private: raise an error if an interval of the observer is out of range';
+
 CREATE FUNCTION walarchive.add_source(
 	name text,
 	conninfo text,
@@ -120,7 +143,9 @@ CREATE FUNCTION walarchive.add_source(
 	start_lsn pg_lsn DEFAULT NULL,
 	check_connection boolean DEFAULT true,
 	allow_standby boolean DEFAULT false,
-	on_gap text DEFAULT 'continue')
+	on_gap text DEFAULT 'continue',
+	heartbeat_interval interval DEFAULT NULL,
+	relation_names_interval interval DEFAULT '10 minutes')
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -136,6 +161,7 @@ BEGIN
 	PERFORM walarchive.check_conninfo(add_source.conninfo);
 	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
 										add_source.check_connection);
+	PERFORM walarchive.check_intervals(add_source.heartbeat_interval, add_source.relation_names_interval);
 	slot := coalesce(add_source.slot_name, walarchive.default_slot_name(add_source.name));
 	PERFORM walarchive.check_slot_name(slot);
 	IF walarchive.archive_folder_in_use(add_source.name) THEN
@@ -152,16 +178,18 @@ BEGIN
 	LOCK TABLE walarchive.source IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
 										add_source.check_connection);
-	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state)
+	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
+								   heartbeat_interval, relation_names_interval)
 	VALUES (add_source.name, add_source.conninfo, slot, add_source.start_lsn, add_source.allow_standby,
-			add_source.on_gap, 'active');
+			add_source.on_gap, 'active', nullif(add_source.heartbeat_interval, '0'::interval),
+			nullif(add_source.relation_names_interval, '0'::interval));
 	-- what an earlier source of this name left in the catalog is not its own
 	UPDATE walarchive.event e SET journal_offset = NULL
 	WHERE e.source = add_source.name AND e.journal_offset IS NOT NULL;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text) IS
+REVOKE ALL ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval) IS
 'archive the WAL of a server; connects first and says what is wrong';
 
 CREATE FUNCTION walarchive.alter_source(
@@ -170,13 +198,18 @@ CREATE FUNCTION walarchive.alter_source(
 	slot_name text DEFAULT NULL,
 	allow_standby boolean DEFAULT NULL,
 	on_gap text DEFAULT NULL,
-	check_connection boolean DEFAULT true)
+	check_connection boolean DEFAULT true,
+	heartbeat_interval interval DEFAULT NULL,
+	relation_names_interval interval DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	old walarchive.source;
+	observer_only boolean := alter_source.conninfo IS NULL AND alter_source.slot_name IS NULL
+		AND alter_source.allow_standby IS NULL AND alter_source.on_gap IS NULL
+		AND (alter_source.heartbeat_interval IS NOT NULL OR alter_source.relation_names_interval IS NOT NULL);
 BEGIN
 	IF alter_source.conninfo IS NOT NULL THEN
 		PERFORM walarchive.check_conninfo(alter_source.conninfo);
@@ -192,6 +225,7 @@ BEGIN
 	IF alter_source.slot_name IS NOT NULL THEN
 		PERFORM walarchive.check_slot_name(alter_source.slot_name);
 	END IF;
+	PERFORM walarchive.check_intervals(alter_source.heartbeat_interval, alter_source.relation_names_interval);
 
 	old := walarchive.source_for_change(alter_source.name, 'alter_source');
 	IF alter_source.check_connection
@@ -210,13 +244,16 @@ BEGIN
 		slot_name = coalesce(alter_source.slot_name, s.slot_name),
 		allow_standby = coalesce(alter_source.allow_standby, s.allow_standby),
 		on_gap = coalesce(alter_source.on_gap, s.on_gap),
-		revision = s.revision + 1
+		heartbeat_interval = nullif(coalesce(alter_source.heartbeat_interval, s.heartbeat_interval), '0'::interval),
+		relation_names_interval = nullif(coalesce(alter_source.relation_names_interval, s.relation_names_interval), '0'::interval),
+		-- what the receiver need not know does not restart it
+		revision = CASE WHEN observer_only THEN s.revision ELSE s.revision + 1 END
 	WHERE s.name = alter_source.name;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean) IS
-'change the settings of a source, NULL keeps one; its receiver reconnects. A slot that is no longer used stays on the server';
+REVOKE ALL ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval) IS
+'change the settings of a source, NULL keeps one, and an interval of 0 turns off what it is for; its receiver reconnects, unless intervals alone were given. A slot that is no longer used stays on the server';
 
 CREATE FUNCTION walarchive.pause_source(name text)
 RETURNS void
@@ -317,7 +354,9 @@ CREATE FUNCTION walarchive.attach_source(
 	system_identifier bigint DEFAULT NULL,
 	check_connection boolean DEFAULT true,
 	allow_standby boolean DEFAULT NULL,
-	on_gap text DEFAULT NULL)
+	on_gap text DEFAULT NULL,
+	heartbeat_interval interval DEFAULT NULL,
+	relation_names_interval interval DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -331,12 +370,16 @@ BEGIN
 	END IF;
 	PERFORM walarchive.check_new_source(attach_source.name, coalesce(attach_source.on_gap, 'continue'),
 										coalesce(attach_source.allow_standby, false), attach_source.check_connection);
+	PERFORM walarchive.check_intervals(attach_source.heartbeat_interval, attach_source.relation_names_interval);
 	SELECT a.* INTO stored FROM walarchive.archived_settings(attach_source.name) a;
 	stored.conninfo := coalesce(attach_source.conninfo, stored.conninfo);
 	stored.slot_name := coalesce(attach_source.slot_name, stored.slot_name,
 								 walarchive.default_slot_name(attach_source.name));
 	stored.allow_standby := coalesce(attach_source.allow_standby, stored.allow_standby, false);
 	stored.on_gap := coalesce(attach_source.on_gap, stored.on_gap, 'continue');
+	stored.heartbeat_interval := coalesce(attach_source.heartbeat_interval, stored.heartbeat_interval);
+	stored.relation_names_interval := coalesce(attach_source.relation_names_interval, stored.relation_names_interval,
+											   '10 minutes'::interval);
 	IF stored.conninfo IS NULL THEN
 		RAISE EXCEPTION 'conninfo must be given to attach "%"', attach_source.name
 			USING ERRCODE = 'null_value_not_allowed',
@@ -354,13 +397,14 @@ BEGIN
 	PERFORM walarchive.check_new_source(attach_source.name, stored.on_gap, stored.allow_standby,
 										attach_source.check_connection);
 	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
-								   system_identifier, revision)
+								   system_identifier, revision, heartbeat_interval, relation_names_interval)
 	VALUES (attach_source.name, stored.conninfo, stored.slot_name, stored.start_lsn, stored.allow_standby,
-			stored.on_gap, 'active', cluster, coalesce(stored.revision, 0) + 1);
+			stored.on_gap, 'active', cluster, coalesce(stored.revision, 0) + 1,
+			nullif(stored.heartbeat_interval, '0'::interval), nullif(stored.relation_names_interval, '0'::interval));
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text) IS
+REVOKE ALL ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval) IS
 'go on with an archive that lies in walarchive.directory under this name: one that drop_source kept, one made by another host, or a directory of pg_receivewal that was moved there';
 
 CREATE FUNCTION walarchive.rescan(

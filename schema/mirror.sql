@@ -527,7 +527,9 @@ CREATE FUNCTION walarchive.adopt_source(
 	p_drop_slot boolean,
 	p_delete_files boolean,
 	p_system_identifier bigint,
-	p_revision bigint)
+	p_revision bigint,
+	p_heartbeat_ms integer,
+	p_relation_names_ms integer)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -535,15 +537,17 @@ AS $$
 BEGIN
 	INSERT INTO walarchive.source
 		(name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
-		 drop_slot, delete_files, system_identifier, revision)
+		 drop_slot, delete_files, system_identifier, revision,
+		 heartbeat_interval, relation_names_interval)
 	VALUES (p_name, p_conninfo, p_slot_name, p_start_lsn, p_allow_standby, p_on_gap, p_state,
-			p_drop_slot, p_delete_files, p_system_identifier, p_revision)
+			p_drop_slot, p_delete_files, p_system_identifier, p_revision,
+			nullif(p_heartbeat_ms, 0) * '1 ms'::interval, nullif(p_relation_names_ms, 0) * '1 ms'::interval)
 	ON CONFLICT (name) DO NOTHING;
 	RETURN FOUND;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint) IS
+REVOKE ALL ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer) IS
 'private: make a source from the settings in its archive directory; false if it is there already';
 
 CREATE FUNCTION walarchive.forget_source(p_source text, p_revision bigint)

@@ -8,6 +8,8 @@ CREATE TABLE walarchive.source (
 	start_lsn pg_lsn,
 	allow_standby boolean NOT NULL DEFAULT false,
 	on_gap text NOT NULL DEFAULT 'continue' CHECK (on_gap IN ('continue', 'stop')),
+	heartbeat_interval interval CHECK (heartbeat_interval BETWEEN '1 s' AND '7 days'),
+	relation_names_interval interval DEFAULT '10 minutes' CHECK (relation_names_interval BETWEEN '10 s' AND '7 days'),
 	state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'dropping')),
 	drop_slot boolean NOT NULL DEFAULT false,
 	delete_files boolean NOT NULL DEFAULT false,
@@ -19,8 +21,8 @@ SELECT pg_catalog.pg_extension_config_dump('walarchive.source', '');
 
 -- every column but conninfo
 REVOKE ALL ON TABLE walarchive.source FROM PUBLIC;
-GRANT SELECT (name, slot_name, start_lsn, allow_standby, on_gap, state, drop_slot, delete_files,
-			  system_identifier, revision, created_at) ON TABLE walarchive.source TO pg_monitor;
+GRANT SELECT (name, slot_name, start_lsn, allow_standby, on_gap, heartbeat_interval,
+			  relation_names_interval, state, drop_slot, delete_files, system_identifier, revision, created_at) ON TABLE walarchive.source TO pg_monitor;
 
 COMMENT ON TABLE walarchive.source IS
 'servers whose WAL is archived; changed by add_source, alter_source, pause_source, resume_source, drop_source, accept_new_cluster and attach_source';
@@ -30,11 +32,13 @@ COMMENT ON COLUMN walarchive.source.slot_name IS 'physical replication slot on t
 COMMENT ON COLUMN walarchive.source.start_lsn IS 'where an empty archive begins; NULL: where the slot or the server''s WAL begins';
 COMMENT ON COLUMN walarchive.source.allow_standby IS 'whether a server in recovery may be archived';
 COMMENT ON COLUMN walarchive.source.on_gap IS 'continue: record WAL that the server has removed as a gap and go on; stop: wait for the operator';
+COMMENT ON COLUMN walarchive.source.heartbeat_interval IS 'an idle server is made to commit this often; NULL: never';
+COMMENT ON COLUMN walarchive.source.relation_names_interval IS 'how often the server is asked for the names of its relations; NULL: never';
 COMMENT ON COLUMN walarchive.source.state IS 'what the operator wants: active, paused or dropping';
 COMMENT ON COLUMN walarchive.source.drop_slot IS 'when dropping: whether the slot on the server is dropped as well';
 COMMENT ON COLUMN walarchive.source.delete_files IS 'when dropping: whether the archived files are deleted as well';
 COMMENT ON COLUMN walarchive.source.system_identifier IS 'cluster that is archived; NULL until the server was reached for the first time';
-COMMENT ON COLUMN walarchive.source.revision IS 'grows with every change of the settings';
+COMMENT ON COLUMN walarchive.source.revision IS 'grows with every change of settings that the receiver has to know';
 COMMENT ON COLUMN walarchive.source.created_at IS 'when the source was added to this catalog';
 
 CREATE FUNCTION walarchive.check_source_name(name text)
@@ -77,13 +81,15 @@ CREATE FUNCTION walarchive.archived_settings(
 	OUT allow_standby boolean,
 	OUT on_gap text,
 	OUT system_identifier bigint,
-	OUT revision bigint)
+	OUT revision bigint,
+	OUT heartbeat_interval interval,
+	OUT relation_names_interval interval)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'wa_archived_settings';
 REVOKE ALL ON FUNCTION walarchive.archived_settings(text) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.archived_settings(text) IS
-'private: the settings in a source''s folder; no row if there are none';
+'private: the settings in a source''s folder, an interval of 0 for what is off; no row if there are none';
 
 CREATE FUNCTION walarchive.adopt_directory(name text, system_identifier bigint)
 RETURNS bigint

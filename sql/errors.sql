@@ -17,6 +17,10 @@ SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => f
 SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false, on_gap => NULL);
 SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false, on_gap => 'maybe');
 
+SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false, heartbeat_interval => '0.5 s');
+SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false, heartbeat_interval => '8 days');
+SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false, relation_names_interval => '-1 s');
+
 -- connection strings; how libpq says it differs between versions
 \set VERBOSITY sqlstate
 SELECT walarchive.add_source('x', 'no such option', check_connection => false);
@@ -48,6 +52,8 @@ ROLLBACK TO s;
 SELECT walarchive.alter_source('x', slot_name => 'No');
 ROLLBACK TO s;
 SELECT walarchive.alter_source('x', check_connection => NULL);
+ROLLBACK TO s;
+SELECT walarchive.alter_source('x', relation_names_interval => '9 s');
 ROLLBACK TO s;
 SELECT walarchive.accept_new_cluster('x');
 ROLLBACK TO s;

@@ -33,11 +33,13 @@ CREATE VIEW pg_temp.folder AS
 CREATE VIEW pg_temp.file AS
 	SELECT j ->> 'name' AS name, j ->> 'conninfo' AS conninfo, j ->> 'slot_name' AS slot_name,
 		   j ->> 'state' AS state, j ->> 'allow_standby' AS allow_standby,
-		   j ->> 'stop_at_gap' AS stop_at_gap, j ->> 'revision' AS revision
+		   j ->> 'stop_at_gap' AS stop_at_gap, j ->> 'heartbeat_interval' AS heartbeat,
+		   j ->> 'relation_names_interval' AS names, j ->> 'revision' AS revision
 	FROM pg_temp.folder,
 		 json(pg_read_file(current_setting('walarchive.directory') || '/' || f || '/source.json')) j;
 CREATE VIEW pg_temp.source AS
-	SELECT name, slot_name, start_lsn IS NULL AS no_start, allow_standby, on_gap, state, revision
+	SELECT name, slot_name, start_lsn IS NULL AS no_start, allow_standby, on_gap, heartbeat_interval AS heartbeat,
+		   relation_names_interval AS names, state, revision
 	FROM walarchive.source ORDER BY name;
 
 -- nothing of a transaction that is rolled back
@@ -53,7 +55,8 @@ SELECT * FROM pg_temp.folder;
 SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check_connection => false);
 SELECT walarchive.add_source('beta-2', 'host=127.0.0.1 port=1 user=nobody', slot_name => 'other_slot',
 							 start_lsn => '0/1000000', check_connection => false,
-							 allow_standby => true, on_gap => 'stop');
+							 allow_standby => true, on_gap => 'stop', heartbeat_interval => '1 min',
+							 relation_names_interval => NULL);
 SELECT * FROM pg_temp.source;
 SELECT pg_temp.wait_mirrored();
 SELECT * FROM pg_temp.file;
@@ -67,6 +70,9 @@ SELECT walarchive.alter_source('alpha', conninfo => 'host=127.0.0.1 port=1 user=
 							   check_connection => false);
 SELECT walarchive.alter_source('alpha', allow_standby => true, on_gap => 'stop', check_connection => false);
 SELECT walarchive.alter_source('alpha', on_gap => 'continue');
+-- what the receiver need not know makes no new revision; 0 is off
+SELECT walarchive.alter_source('alpha', heartbeat_interval => '2.5 s', relation_names_interval => '1 day');
+SELECT walarchive.alter_source('beta-2', heartbeat_interval => '0', relation_names_interval => '10 s');
 SELECT * FROM pg_temp.source;
 SELECT pg_temp.wait_mirrored();
 SELECT * FROM pg_temp.file;
@@ -84,7 +90,7 @@ SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check
 SELECT walarchive.attach_source('alpha', check_connection => false);
 SELECT walarchive.pause_source('alpha');
 SELECT pg_temp.wait_mirrored();
-SELECT name, conninfo, slot_name, on_gap, state FROM walarchive.source WHERE name = 'alpha';
+SELECT name, conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source WHERE name = 'alpha';
 SELECT name, state FROM pg_temp.file;
 
 -- dropping the catalog stops no archive: a new one knows it again
@@ -101,7 +107,7 @@ DROP EXTENSION walarchive;
 SELECT name, state FROM pg_temp.file;
 CREATE EXTENSION walarchive;
 SELECT pg_temp.wait_mirrored();
-SELECT name, conninfo, slot_name, on_gap, state FROM walarchive.source ORDER BY name;
+SELECT name, conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source ORDER BY name;
 
 -- dropped with its files
 SELECT walarchive.drop_source('alpha', drop_slot => false, delete_files => true);

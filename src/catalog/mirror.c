@@ -53,7 +53,9 @@ enum
 	COL_DELETE_FILES,
 	COL_SYSID,
 	COL_REVISION,
-	COL_INDEXED
+	COL_INDEXED,
+	COL_HEARTBEAT,
+	COL_RELATION_NAMES
 };
 
 /*
@@ -79,6 +81,16 @@ get_datum(HeapTuple tuple, TupleDesc desc, int column)
 	return isnull ? (Datum) 0 : value;
 }
 
+/* A column of milliseconds, 0 for NULL; false if it is out of bounds. */
+static bool
+get_interval(HeapTuple tuple, TupleDesc desc, int column, int least, int *ms)
+{
+	int64 value = DatumGetInt64(get_datum(tuple, desc, column));
+
+	*ms = (int) value;
+	return value == 0 || (value >= least && value <= WA_MAX_INTERVAL_MS);
+}
+
 /* NULL where the row holds something that no function would have put there. */
 static SourceRow *
 make_row(HeapTuple tuple, TupleDesc desc)
@@ -95,7 +107,10 @@ make_row(HeapTuple tuple, TupleDesc desc)
 		!wa_slot_name_is_valid(s->slot_name) ||
 		!get_text(tuple, desc, COL_STATE, word, sizeof(word)) ||
 		!wa_parse_desired_state(word, &s->desired) ||
-		!get_text(tuple, desc, COL_ON_GAP, word, sizeof(word)))
+		!get_text(tuple, desc, COL_ON_GAP, word, sizeof(word)) ||
+		!get_interval(tuple, desc, COL_HEARTBEAT, WA_MIN_HEARTBEAT_MS, &s->heartbeat_ms) ||
+		!get_interval(tuple, desc, COL_RELATION_NAMES, WA_MIN_RELATION_NAMES_MS,
+					  &s->relation_names_ms))
 		return NULL;
 	s->stop_at_gap = (strcmp(word, "stop") == 0);
 	value = get_datum(tuple, desc, COL_START_LSN);
@@ -122,7 +137,9 @@ read_rows(void)
 	rc = SPI_execute("SELECT s.name, s.conninfo, s.slot_name, s.start_lsn, s.allow_standby, "
 					 "s.on_gap, s.state, s.drop_slot, s.delete_files, s.system_identifier, "
 					 "s.revision, EXISTS (SELECT 1 FROM walarchive.index_progress p "
-					 "WHERE p.source OPERATOR(pg_catalog.=) s.name AND p.full_pass_at IS NOT NULL) "
+					 "WHERE p.source OPERATOR(pg_catalog.=) s.name AND p.full_pass_at IS NOT NULL), "
+					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.heartbeat_interval))::bigint, "
+					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.relation_names_interval))::bigint "
 					 "FROM walarchive.source s",
 					 true, 0);
 	if (rc != SPI_OK_SELECT)
@@ -154,6 +171,8 @@ same_settings(const WaSourceSettings *row, const WaSourceSettings *file)
 		   row->start_lsn == file->start_lsn &&
 		   row->allow_standby == file->allow_standby &&
 		   row->stop_at_gap == file->stop_at_gap &&
+		   row->heartbeat_ms == file->heartbeat_ms &&
+		   row->relation_names_ms == file->relation_names_ms &&
 		   row->desired == file->desired &&
 		   (row->desired != WA_DESIRED_DROPPING ||
 			(row->drop_slot == file->drop_slot &&
@@ -257,10 +276,10 @@ adopt_file(const char *name)
 {
 	WaSourceSettings *file = palloc(sizeof(WaSourceSettings));
 	char *problem;
-	Oid types[11] = {TEXTOID, TEXTOID, TEXTOID, PG_LSNOID, BOOLOID, TEXTOID,
-					 TEXTOID, BOOLOID, BOOLOID, INT8OID, INT8OID};
-	Datum values[11];
-	char nulls[11];
+	Oid types[13] = {TEXTOID, TEXTOID, TEXTOID, PG_LSNOID, BOOLOID, TEXTOID,
+					 TEXTOID, BOOLOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID};
+	Datum values[13];
+	char nulls[13];
 	bool adopted;
 	int slot;
 
@@ -297,8 +316,10 @@ adopt_file(const char *name)
 	if (file->system_identifier == 0)
 		nulls[9] = 'n';
 	values[10] = Int64GetDatum((int64) file->revision);
-	adopted = wa_catalog_call("SELECT walarchive.adopt_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-							  11, types, values, nulls) != 0;
+	values[11] = Int32GetDatum(file->heartbeat_ms);
+	values[12] = Int32GetDatum(file->relation_names_ms);
+	adopted = wa_catalog_call("SELECT walarchive.adopt_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+							  13, types, values, nulls) != 0;
 	wa_catalog_commit();
 
 	if (adopted)

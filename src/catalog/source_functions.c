@@ -15,13 +15,14 @@
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
 
 #include "../state/archive_dir.h"
 #include "../state/source_file.h"
 #include "../state/stat_functions.h"
 #include "catalog.h"
 
-#define SETTINGS_COLUMNS 7
+#define SETTINGS_COLUMNS 9
 
 PG_FUNCTION_INFO_V1(wa_check_source_name);
 PG_FUNCTION_INFO_V1(wa_check_slot_name);
@@ -120,6 +121,16 @@ wa_archive_folder_in_use(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(in_use);
 }
 
+/* An interval of milliseconds. */
+static Datum
+interval_of_ms(int ms)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) ms * 1000;
+	return IntervalPGetDatum(interval);
+}
+
 /* walarchive.archived_settings(name): of source.json, no row if there is none */
 Datum
 wa_archived_settings(PG_FUNCTION_ARGS)
@@ -149,6 +160,8 @@ wa_archived_settings(PG_FUNCTION_ARGS)
 	values[5] = Int64GetDatum((int64) s->system_identifier);
 	nulls[5] = (s->system_identifier == 0);
 	values[6] = Int64GetDatum((int64) s->revision);
+	values[7] = interval_of_ms(s->heartbeat_ms);
+	values[8] = interval_of_ms(s->relation_names_ms);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }

@@ -20,6 +20,25 @@
 
 #define MAX_FILE_LEN (4 * WA_CONNINFO_LEN)
 
+/*
+ * Member 'key' in milliseconds, 0: off.  'missing' is what a file without it
+ * means; false if it is out of bounds.
+ */
+static bool
+parse_interval(const char *text, size_t len, const char *key, int least,
+			   int missing, int *ms)
+{
+	uint64 value;
+
+	*ms = missing;
+	if (!wa_json_get_uint(text, len, key, &value))
+		return true;
+	if (value != 0 && (value < (uint64) least || value > WA_MAX_INTERVAL_MS))
+		return false;
+	*ms = (int) value;
+	return true;
+}
+
 /* Fill 'settings' from the text of a source.json; NULL or what is wrong. */
 static const char *
 parse_source(const char *source, const char *text, size_t len,
@@ -59,6 +78,12 @@ parse_source(const char *source, const char *text, size_t len,
 	(void) wa_json_get_lsn(text, len, "start_lsn", &settings->start_lsn);
 	(void) wa_json_get_bool(text, len, "allow_standby", &settings->allow_standby);
 	(void) wa_json_get_bool(text, len, "stop_at_gap", &settings->stop_at_gap);
+	if (!parse_interval(text, len, "heartbeat_interval", WA_MIN_HEARTBEAT_MS, 0,
+						&settings->heartbeat_ms))
+		return "its \"heartbeat_interval\" is out of range";
+	if (!parse_interval(text, len, "relation_names_interval", WA_MIN_RELATION_NAMES_MS,
+						WA_DEFAULT_RELATION_NAMES_MS, &settings->relation_names_ms))
+		return "its \"relation_names_interval\" is out of range";
 	(void) wa_json_get_bool(text, len, "drop_slot", &settings->drop_slot);
 	(void) wa_json_get_bool(text, len, "delete_files", &settings->delete_files);
 	(void) wa_json_get_uint(text, len, "system_identifier",
@@ -112,6 +137,8 @@ wa_write_source_file(const WaSourceSettings *settings)
 		wa_json_lsn(&w, "start_lsn", settings->start_lsn);
 	wa_json_bool(&w, "allow_standby", settings->allow_standby);
 	wa_json_bool(&w, "stop_at_gap", settings->stop_at_gap);
+	wa_json_uint(&w, "heartbeat_interval", (uint64) settings->heartbeat_ms);
+	wa_json_uint(&w, "relation_names_interval", (uint64) settings->relation_names_ms);
 	if (settings->desired == WA_DESIRED_DROPPING)
 	{
 		wa_json_bool(&w, "drop_slot", settings->drop_slot);

@@ -18,19 +18,27 @@
 #define WA_CONNINFO_LEN 4096
 #define WA_FORMAT_VERSION 1
 
+/* Bounds of the observer's intervals, and what a file that names none means. */
+#define WA_MIN_HEARTBEAT_MS 1000
+#define WA_MIN_RELATION_NAMES_MS 10000
+#define WA_MAX_INTERVAL_MS (7 * 24 * 3600 * 1000)
+#define WA_DEFAULT_RELATION_NAMES_MS 600000
+
 typedef struct WaSourceSettings
 {
 	char name[WA_SOURCE_NAME_LEN];
 	char conninfo[WA_CONNINFO_LEN];
 	char slot_name[WA_SLOT_NAME_LEN];
-	XLogRecPtr start_lsn; /* 0: where the slot or the server begins */
-	bool allow_standby;   /* a server in recovery will do */
-	bool stop_at_gap;     /* else a gap is recorded and passed over */
+	XLogRecPtr start_lsn;  /* 0: where the slot or the server begins */
+	bool allow_standby;    /* a server in recovery will do */
+	bool stop_at_gap;      /* else a gap is recorded and passed over */
+	int heartbeat_ms;      /* commit on an idle server this often, 0: never */
+	int relation_names_ms; /* ask for names of relations, 0: never */
 	WaDesiredState desired;
 	bool drop_slot;           /* when dropping */
 	bool delete_files;        /* when dropping */
 	uint64 system_identifier; /* of the current cluster, 0: any */
-	uint64 revision;          /* grows with every change */
+	uint64 revision;          /* grows with every change that a receiver has to know */
 	bool dropped;             /* dropping is done; the files were kept */
 } WaSourceSettings;
 
