@@ -6,14 +6,13 @@ use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use POSIX ();
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 use WalArchive;
 use WalFaults;
 
 my $sources = 64;
-my $host = new_archive_host('archive', sources => $sources, conf => "max_connections = 20\n");
+my $host = new_archive_host('archive', sources => $sources, conf => "max_connections = 20\nwalarchive.status_interval = 1s\n");
 my @primaries = map {
 	new_primary("primary$_",
 		conf => "max_wal_senders = 40\nmax_replication_slots = 40\nwal_keep_size = 512MB\nautovacuum = off\n")
@@ -61,28 +60,28 @@ foreach my $pid (@receivers)
 cmp_ok($most, '>', 0, 'memory could be measured');
 cmp_ok($most, '<', 16 * 1024, sprintf('private memory of a receiver: at most %.1f MB, on average %.1f MB', $most / 1024, $sum / $sources / 1024));
 
-# CPU: a window of 5 s without any load, measured and not waited for.  The
-# indexers leave first.
+# CPU: nothing happens but the status messages of one a second
 my ($launcher) = worker_pids($host, 'walarchive launcher');
 
-sub cpu_seconds
+# returns when every receiver has sent a few of them
+sub some_statuses
 {
-	my $ticks = 0;
-	foreach my $pid ($launcher, @receivers)
+	foreach my $primary (@primaries)
 	{
-		my ($rest) = slurp_file("/proc/$pid/stat") =~ /\) (.*)/;
-		my @field = split / /, $rest;
-		$ticks += $field[11] + $field[12];
+		my $from = $primary->safe_psql('postgres', 'SELECT max(reply_time) FROM pg_stat_replication');
+		$primary->poll_query_until('postgres',
+			"SELECT count(*) = $sources / 2 AND min(reply_time) > '$from'::timestamptz + interval '2.5 s' FROM pg_stat_replication")
+		  or die 'receivers send no status messages';
 	}
-	return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+	return;
 }
 my $start = time();
-my $cpu = cpu_seconds();
-usleep(5_000_000);
-$cpu = cpu_seconds() - $cpu;
-my $window = time() - $start;
-cmp_ok($cpu / $window, '<', 0.05,
-	sprintf('idle: %d receivers and the launcher use %.2f %% of a core', $sources, 100 * $cpu / $window));
+my $cpu = cpu_seconds($launcher, @receivers);
+my ($cpu_ms, $wakes) = restfulness([ $launcher, @receivers ], 1, \&some_statuses);
+note(sprintf('idle: %d receivers and the launcher use %.2f %% of a core',
+		$sources, 100 * (cpu_seconds($launcher, @receivers) - $cpu) / (time() - $start)));
+cmp_ok($cpu_ms, '<=', 10, 'idle: hardly any CPU for each wake-up');
+cmp_ok($wakes, '<=', 4, 'idle: few wake-ups');
 
 # and all are back after a restart
 $host->restart;

@@ -256,6 +256,13 @@ wait_for_work(WaReceiver *r, long ms)
 		return false;
 	if (event.events & WL_LATCH_SET)
 		ResetLatch(MyLatch);
+
+	/*
+	 * The byte of a flush whose result was taken before it was read: with none
+	 * under way nobody else reads it, and it would wake us for ever.
+	 */
+	else if (event.fd == r->writer.wakeup_fd)
+		wa_flusher_clear_wakeup(r->writer.flusher);
 	return true;
 }
 

@@ -10,6 +10,7 @@ use Exporter 'import';
 use File::Basename;
 use File::Copy;
 use IPC::Run;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -23,6 +24,7 @@ our @EXPORT = qw(
   stage_archive restore_from_archive
   compare_finished load_segments event_count
   open_session close_session commits_within
+  cpu_seconds restfulness
 );
 
 my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so';
@@ -294,6 +296,63 @@ sub event_count
 	return 0 if !-e $journal;
 	my @hits = grep { /$re/ } split /\n/, slurp_file($journal);
 	return scalar @hits;
+}
+
+# CPU time of processes, all threads, in seconds.
+sub cpu_seconds
+{
+	my (@pids) = @_;
+	my $ticks = 0;
+	foreach my $pid (@pids)
+	{
+		my ($rest) = slurp_file("/proc/$pid/stat") =~ /.*\) (.*)/s;
+		my @field = split / /, $rest;
+		$ticks += $field[11] + $field[12];
+	}
+	return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+# Do processes that have nothing to do sleep?  While $window runs, which has
+# to return once each of them was woken a few times, one that sleeps in between
+# goes to sleep as often as it is woken, and needs little CPU for each time; one
+# that spins never does, one that polls does so more often.  A busy machine
+# adds nothing to the first, and the time that passed bounds the second.
+#
+# Returns, of the worst process: CPU milliseconds for each time that it went to
+# sleep, and how often it did for each time of $interval seconds that passed.
+# The better of several windows counts: something real may happen in one.
+sub restfulness
+{
+	my ($pids, $interval, $window) = @_;
+	my ($best_cpu, $best_wakes);
+
+	for (1 .. 3)
+	{
+		my $start = time();
+		my %cpu = map { $_ => cpu_seconds($_) } @$pids;
+		my %sleeps = map { $_ => sleeps_of($_) } @$pids;
+		$window->();
+		my ($worst_cpu, $worst_wakes) = (0, 0);
+		foreach my $pid (@$pids)
+		{
+			my $sleeps = sleeps_of($pid) - $sleeps{$pid};
+			my $ms = 1000 * (cpu_seconds($pid) - $cpu{$pid}) / ($sleeps || 1);
+			my $wakes = $sleeps / ((time() - $start) / $interval + 1);
+			$worst_cpu = $ms if $ms > $worst_cpu;
+			$worst_wakes = $wakes if $wakes > $worst_wakes;
+		}
+		$best_cpu = $worst_cpu if !defined $best_cpu || $worst_cpu < $best_cpu;
+		$best_wakes = $worst_wakes if !defined $best_wakes || $worst_wakes < $best_wakes;
+	}
+	return ($best_cpu, $best_wakes);
+}
+
+# How often a process has gone to sleep of its own will.
+sub sleeps_of
+{
+	my ($pid) = @_;
+	my ($count) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+	return $count;
 }
 
 1;

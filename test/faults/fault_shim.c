@@ -12,7 +12,7 @@
  *
  *	  <call>:<what>:<path substring>:<count>
  *
- * call	  fsync, fdatasync, sync_file_range, write (all of write, writev,
+ * call	  fsync, fdatasync, sync_file_range, read, write (all of write, writev,
  *		  pwrite, pwritev, pwritev2, fallocate, posix_fallocate), open (open,
  *		  openat, creat), rename (rename, renameat, renameat2; both names are
  *		  looked at), link, unlink, ftruncate, mkdir
@@ -22,16 +22,17 @@
  *		  KILL: SIGKILL to the calling process before the call;
  *		  KILL_AFTER: the call is made, then SIGKILL;
  *		  STOP: SIGSTOP before the call;
- *		  DELAY=<microseconds>: the call is made that much later
+ *		  DELAY=<microseconds>: the call is made that much later;
+ *		  DELAY_AFTER=<microseconds>: the call is made and returns that much later
  * path	  part of the path of the file, or its end if a '$' follows; empty or
- *		  left out: every file
+ *		  left out: every file. A pipe's is "pipe:[number]"
  * count  how often; empty, left out or 0: always
  *
  *	  free:<bytes>:<path substring>		statvfs and fstatvfs report so much room
  *	  delay_<call>_us:<microseconds>	short for <call>:DELAY=<microseconds>
  *
  * A line beginning with # is a comment. The first line that fits decides,
- * except that delays go on to the following lines. Unknown commands abort the
+ * except that a DELAY goes on to the following lines. Unknown commands abort the
  * process: a test with a misspelt fault would prove nothing.
  *
  * What it promises to the programs it is loaded into: nothing is allocated
@@ -73,6 +74,7 @@ typedef enum Call
 	CALL_FSYNC,
 	CALL_FDATASYNC,
 	CALL_SYNC_FILE_RANGE,
+	CALL_READ,
 	CALL_WRITE,
 	CALL_OPEN,
 	CALL_RENAME,
@@ -91,6 +93,7 @@ static const struct
 	{"fsync", CALL_FSYNC},
 	{"fdatasync", CALL_FDATASYNC},
 	{"sync_file_range", CALL_SYNC_FILE_RANGE},
+	{"read", CALL_READ},
 	{"write", CALL_WRITE},
 	{"open", CALL_OPEN},
 	{"rename", CALL_RENAME},
@@ -136,6 +139,7 @@ typedef enum Action
 	ACT_KILL_AFTER,
 	ACT_STOP,
 	ACT_DELAY,
+	ACT_DELAY_AFTER,
 	ACT_FREE
 } Action;
 
@@ -199,6 +203,7 @@ real(const char *name)
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
 static int (*real_sync_file_range)(int, off_t, off_t, unsigned);
+static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_writev)(int, const struct iovec *, int);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -223,6 +228,7 @@ fault_shim_init(void)
 	*(void **) &real_fsync = real("fsync");
 	*(void **) &real_fdatasync = real("fdatasync");
 	*(void **) &real_sync_file_range = real("sync_file_range");
+	*(void **) &real_read = real("read");
 	*(void **) &real_write = real("write");
 	*(void **) &real_writev = real("writev");
 	*(void **) &real_pwrite = real("pwrite");
@@ -268,11 +274,13 @@ set_action(Rule *rule, const char *what, const char *line)
 		rule->action = ACT_KILL_AFTER;
 	else if (strcmp(what, "STOP") == 0)
 		rule->action = ACT_STOP;
-	else if (strncmp(what, "DELAY=", 6) == 0)
+	else if (strncmp(what, "DELAY=", 6) == 0 || strncmp(what, "DELAY_AFTER=", 12) == 0)
 	{
-		rule->action = ACT_DELAY;
-		rule->number = strtoll(what + 6, &end, 10);
-		if (end == what + 6 || *end != '\0')
+		const char *number = strchr(what, '=') + 1;
+
+		rule->action = what[5] == '=' ? ACT_DELAY : ACT_DELAY_AFTER;
+		rule->number = strtoll(number, &end, 10);
+		if (end == number || *end != '\0')
 			fatal("not a number of microseconds", line);
 	}
 	else
@@ -472,6 +480,17 @@ path_fits(const char *name, const char *wanted)
 	return name_len >= len - 1 && strncmp(name + name_len - (len - 1), wanted, len - 1) == 0;
 }
 
+static void
+rest(long long microseconds)
+{
+	struct timespec pause;
+
+	pause.tv_sec = microseconds / 1000000;
+	pause.tv_nsec = microseconds % 1000000 * 1000;
+	while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
+		;
+}
+
 /*
  * What is to happen to this call. Delays, stops and kills before the call are
  * done here; "number" gets the errno or the number of bytes. The file is given
@@ -489,7 +508,6 @@ decide(Call call, int fd, const char *name, const char *other_name, long long *n
 	for (int i = 0; rules != NULL && i < rules->n && result == ACT_PASS; i++)
 	{
 		const Rule *rule = &rules->rule[i];
-		struct timespec pause;
 
 		if (rule->call != call)
 			continue;
@@ -510,10 +528,7 @@ decide(Call call, int fd, const char *name, const char *other_name, long long *n
 		switch (rule->action)
 		{
 			case ACT_DELAY:
-				pause.tv_sec = rule->number / 1000000;
-				pause.tv_nsec = rule->number % 1000000 * 1000;
-				while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
-					;
+				rest(rule->number);
 				break;
 			case ACT_KILL:
 				syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
@@ -530,12 +545,17 @@ decide(Call call, int fd, const char *name, const char *other_name, long long *n
 	return result;
 }
 
-/* The end of every call: kills after it, if told so. */
+/* The end of every call: kills or rests after it, if told so. */
 static void
-after(Action action)
+after(Action action, long long number)
 {
+	int saved_errno = errno;
+
 	if (action == ACT_KILL_AFTER)
 		syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+	else if (action == ACT_DELAY_AFTER)
+		rest(number);
+	errno = saved_errno;
 }
 
 /* A call that returns -1 and sets errno; SHORT has no meaning for it. */
@@ -552,7 +572,7 @@ after(Action action)
 			return -1;                                                             \
 		}                                                                          \
 		wa_result = (expression);                                                  \
-		after(wa_action);                                                          \
+		after(wa_action, wa_number);                                               \
 		return wa_result;                                                          \
 	} while (0)
 
@@ -591,11 +611,19 @@ sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
 			return -1;                                                       \
 		}                                                                    \
 		wa_result = wa_action == ACT_SHORT ? (half) : (whole);               \
-		after(wa_action);                                                    \
+		after(wa_action, wa_number);                                         \
 		return wa_result;                                                    \
 	} while (0)
 
 #define HALF(n) ((n) > 1 ? (n) / 2 : (n))
+
+ssize_t
+read(int fd, void *buf, size_t len)
+{
+	if (real_read == NULL)
+		fault_shim_init();
+	WITH_FAULTS(CALL_READ, fd, NULL, NULL, real_read(fd, buf, len));
+}
 
 ssize_t
 write(int fd, const void *buf, size_t len)
@@ -646,7 +674,7 @@ posix_fallocate(int fd, off_t offset, off_t len)
 	if (action == ACT_ERROR)
 		return (int) number;
 	result = real_posix_fallocate(fd, offset, len);
-	after(action);
+	after(action, number);
 	return result;
 }
 
