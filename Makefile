@@ -8,7 +8,7 @@ OBJS = walarchive.o \
 
 # the SQL surface, in the order in which its parts depend on one another
 SCHEMA = schema/header.sql schema/source.sql schema/catalog.sql \
-	schema/state.sql schema/mirror.sql schema/control.sql schema/views.sql
+	schema/state.sql schema/mirror.sql schema/index.sql schema/control.sql schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql
 EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(UNIT_TESTS) tmp_check

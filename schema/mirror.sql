@@ -264,6 +264,12 @@ BEGIN
 			ON CONFLICT (source, system_identifier, timeline) DO UPDATE
 				SET parent_timeline = coalesce(t.parent_timeline, excluded.parent_timeline),
 					fork_lsn = coalesce(t.fork_lsn, excluded.fork_lsn);
+		ELSIF line.kind = 'divergence' AND line.from_lsn < line.to_lsn THEN
+			INSERT INTO walarchive.divergence AS d
+				(source, system_identifier, timeline, from_lsn, to_lsn, detected_at)
+			VALUES (p_source, line.system_identifier, line.timeline, line.from_lsn, line.to_lsn, line.occurred_at)
+			ON CONFLICT (source, system_identifier, timeline, from_lsn) DO UPDATE
+				SET to_lsn = greatest(d.to_lsn, excluded.to_lsn);
 		END IF;
 	END LOOP;
 
@@ -447,6 +453,11 @@ BEGIN
 		AND (t.first_lsn, t.last_lsn, t.segments, t.bytes)
 			IS DISTINCT FROM (c.first_lsn, c.last_lsn, coalesce(c.segments, 0), coalesce(c.bytes, 0));
 
+	-- what was read to its end may have grown
+	UPDATE walarchive.decode_progress d
+	SET exhausted = false
+	WHERE d.source = p_source AND d.system_identifier = p_system_identifier AND d.exhausted;
+
 	PERFORM walarchive.find_gaps(p_source, p_system_identifier);
 	RETURN gone;
 END
@@ -469,6 +480,14 @@ BEGIN
 	WHERE s.source = p_source AND s.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.timeline t
 	WHERE t.source = p_source AND t.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.decode_progress d
+	WHERE d.source = p_source AND d.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.restore_point r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.parameter_change r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.destructive_commit r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	UPDATE walarchive.index_progress p
 	SET full_pass_at = pg_catalog.clock_timestamp()
 	WHERE p.source = p_source;
@@ -550,6 +569,22 @@ REVOKE ALL ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean
 COMMENT ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer) IS
 'private: make a source from the settings in its archive directory; false if it is there already';
 
+-- All that was decoded; the segments' own columns are their rows' business.
+CREATE FUNCTION walarchive.forget_decoded(p_source text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM walarchive.decode_progress d WHERE d.source = p_source;
+	DELETE FROM walarchive.restore_point r WHERE r.source = p_source;
+	DELETE FROM walarchive.parameter_change r WHERE r.source = p_source;
+	DELETE FROM walarchive.destructive_commit r WHERE r.source = p_source;
+	DELETE FROM walarchive.divergence r WHERE r.source = p_source;
+$$;
+REVOKE ALL ON FUNCTION walarchive.forget_decoded(text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.forget_decoded(text) IS
+'private: remove what was decoded of a source''s WAL';
+
 CREATE FUNCTION walarchive.forget_source(p_source text, p_revision bigint)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -567,6 +602,7 @@ BEGIN
 	DELETE FROM walarchive.segment s WHERE s.source = p_source;
 	DELETE FROM walarchive.timeline t WHERE t.source = p_source;
 	DELETE FROM walarchive.gap g WHERE g.source = p_source;
+	PERFORM walarchive.forget_decoded(p_source);
 	DELETE FROM walarchive.index_progress p WHERE p.source = p_source;
 	-- else the last line of the journal tells it
 	IF files_deleted THEN

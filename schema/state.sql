@@ -76,3 +76,11 @@ AS 'MODULE_PATHNAME', 'wa_notify_catalog_changed';
 REVOKE ALL ON FUNCTION walarchive.notify_catalog_changed() FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.notify_catalog_changed() IS
 'private: have the sources'' settings written to the archive directory when this transaction commits';
+
+CREATE FUNCTION walarchive.request_index(source text)
+RETURNS void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'wa_request_index';
+REVOKE ALL ON FUNCTION walarchive.request_index(text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.request_index(text) IS
+'private: have an indexer look at all of a source''s files';

@@ -19,12 +19,16 @@ SELECT p.proname AS monitor_may_execute
 FROM pg_proc p
 WHERE p.pronamespace = 'walarchive'::regnamespace AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE')
 ORDER BY p.proname COLLATE "C";
+\pset format unaligned
+\pset footer off
 SELECT c.relname, has_table_privilege('pg_monitor', c.oid, 'SELECT') AS reads,
 	   has_any_column_privilege('pg_monitor', c.oid, 'SELECT') AS reads_columns,
 	   has_table_privilege('pg_monitor', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') AS writes
 FROM pg_class c
 WHERE c.relnamespace = 'walarchive'::regnamespace AND c.relkind IN ('r', 'v')
 ORDER BY c.relname COLLATE "C";
+\pset format aligned
+\pset footer on
 
 SET ROLE regress_wa_nobody;
 SELECT * FROM walarchive.status;

@@ -2,7 +2,9 @@
 -- own logic on made-up archives.
 \set SHOW_CONTEXT never
 
--- columns
+-- columns, unaligned so that a new object is one new line
+\pset format unaligned
+\pset footer off
 SELECT c.relname, c.relkind, string_agg(a.attname, ', ' ORDER BY a.attnum) AS columns
 FROM pg_class c
 	JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -14,6 +16,8 @@ SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments, p.pros
 FROM pg_proc p
 WHERE p.pronamespace = 'walarchive'::regnamespace
 ORDER BY p.proname COLLATE "C";
+\pset format aligned
+\pset footer on
 
 -- everything belongs to the extension and has a comment
 SELECT c.oid::regclass AS relation_without_comment

@@ -40,12 +40,16 @@
 /*
  * Requests ("do"), all of one cluster's wal directory:
  *
- *	 index	decode one timeline from "from" to at most "to" for the catalog:
+ *	 index	decode one timeline from "from" for the catalog: nothing at or after
+ *			"to" is read, and only records that start before "until" are shown
+ *			(default: "to"); one that starts below "until" may go on above it.
  *			XACT is not sent; RESTORE_POINT, CHECKPOINT, RECOVERY_END,
  *			PARAMETERS, DESTRUCTION, DAMAGE as met, SEGMENT for each segment
  *			that was touched.  "resync" true: "from" is the start of a segment
  *			whose predecessor is not there: begin with the first record that
  *			starts in it.  "state": what the END before had (hexadecimal).
+ *			"time_floor": where there is no state, the latest commit time before
+ *			"from" (TimestampTz as a number).
  *			"live" true: below "to" all bytes are WAL that the server has sent;
  *			else the file at the end may be a partial one that ends anywhere.
  *			"careful" true: a PROGRESS with the LSN goes out before each record.

@@ -4,8 +4,8 @@
  *	  SQL functions over shared memory: what the views stat_receiver, status
  *	  and health are made of.
  *
- * They run in ordinary sessions, take no lock and write nothing but, through
- * notify_catalog_changed, the count of catalog changes.
+ * They run in ordinary sessions, take no lock and write nothing but the two
+ * requests to the indexers: notify_catalog_changed and request_index.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,6 +32,7 @@
 PG_FUNCTION_INFO_V1(wa_receiver_state);
 PG_FUNCTION_INFO_V1(wa_host_state);
 PG_FUNCTION_INFO_V1(wa_notify_catalog_changed);
+PG_FUNCTION_INFO_V1(wa_request_index);
 
 ReturnSetInfo *
 wa_begin_rows(FunctionCallInfo fcinfo, int columns)
@@ -309,5 +310,25 @@ Datum
 wa_notify_catalog_changed(PG_FUNCTION_ARGS)
 {
 	wa_catalog_changed_at_commit();
+	PG_RETURN_VOID();
+}
+
+/*
+ * walarchive.request_index(source): a pass over all files.  At once: it waits
+ * for the caller's lock on the source's part of the catalog.
+ */
+Datum
+wa_request_index(PG_FUNCTION_ARGS)
+{
+	char *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int slot;
+
+	wa_require_preload();
+	slot = wa_find_slot(source);
+	if (slot >= 0)
+	{
+		pg_atomic_write_u32(&wa_shared->slot[slot].index_wanted, 1);
+		wa_wake_launcher();
+	}
 	PG_RETURN_VOID();
 }
