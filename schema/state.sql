@@ -37,7 +37,14 @@ CREATE FUNCTION walarchive.receiver_state(
 	OUT unindexed_segments bigint,
 	OUT unindexed_journal bigint,
 	OUT index_wanted boolean,
-	OUT free_bytes bigint)
+	OUT free_bytes bigint,
+	OUT decoded_lsn pg_lsn,
+	OUT latest_commit_lsn pg_lsn,
+	OUT latest_commit_xid xid,
+	OUT latest_commit_time timestamptz,
+	OUT flush_lag interval,
+	OUT decode_lag_bytes bigint,
+	OUT index_lag interval)
 RETURNS SETOF record
 -- few rows: with the default of 1000 the planner finds the views worth compiling, which takes seconds
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 16

@@ -16,6 +16,13 @@ SELECT coalesce(s.name, r.source) AS source,
 	   -- the server's end was said a little earlier than the last flush
 	   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
 			 ELSE r.latest_end_lsn - r.flushed_lsn END)::bigint AS lag_bytes,
+	   -- each counts from the server's writing: the later of the two is what counts
+	   greatest(r.flush_lag, r.index_lag) AS lag,
+	   r.decoded_lsn,
+	   r.decode_lag_bytes,
+	   r.latest_commit_lsn,
+	   r.latest_commit_xid,
+	   r.latest_commit_time,
 	   r.segments_completed,
 	   r.bytes_received,
 	   r.connected_since,
@@ -46,6 +53,12 @@ COMMENT ON COLUMN walarchive.stat_receiver.flushed_lsn IS 'end of the WAL that i
 COMMENT ON COLUMN walarchive.stat_receiver.latest_end_lsn IS 'end of the server''s WAL, as it said last';
 COMMENT ON COLUMN walarchive.stat_receiver.latest_end_time IS 'when the server said so';
 COMMENT ON COLUMN walarchive.stat_receiver.lag_bytes IS 'latest_end_lsn less flushed_lsn';
+COMMENT ON COLUMN walarchive.stat_receiver.lag IS 'how long the server has had WAL that is not durable and decoded here; since it was heard last, if it is not heard; 0: nothing is missing';
+COMMENT ON COLUMN walarchive.stat_receiver.decoded_lsn IS 'end of the WAL that is decoded, and so checked; NULL: none is yet';
+COMMENT ON COLUMN walarchive.stat_receiver.decode_lag_bytes IS 'durable WAL that is not decoded yet, in bytes';
+COMMENT ON COLUMN walarchive.stat_receiver.latest_commit_lsn IS 'end of the latest commit that is decoded: up to here can be recovered; NULL: none was seen yet';
+COMMENT ON COLUMN walarchive.stat_receiver.latest_commit_xid IS 'transaction of that commit';
+COMMENT ON COLUMN walarchive.stat_receiver.latest_commit_time IS 'time of that commit, by the server''s clock';
 COMMENT ON COLUMN walarchive.stat_receiver.segments_completed IS 'segments finished since the launcher knows of the source';
 COMMENT ON COLUMN walarchive.stat_receiver.bytes_received IS 'WAL received since the launcher knows of the source, in bytes';
 COMMENT ON COLUMN walarchive.stat_receiver.connected_since IS 'start of the present connection; NULL: there is none';
@@ -108,14 +121,16 @@ WITH host AS MATERIALIZED (
 		   CASE
 			   WHEN s.lag IS NULL OR NOT s.connected THEN 'unknown'
 			   WHEN s.lag > greatest(1073741824, 16 * s.segment_size::bigint) THEN 'warning'
+			   WHEN s.lag > 0 AND s.flush_lag > '5 min'::interval THEN 'warning'
 			   ELSE 'ok'
 		   END,
 		   CASE
 			   WHEN s.lag IS NULL THEN 'the end of the server''s WAL is not known yet'
 			   WHEN NOT coalesce(s.connected, false) THEN pg_catalog.format('%s behind when the server was heard last', pg_catalog.pg_size_pretty(s.lag))
-			   ELSE pg_catalog.format('%s behind the server', pg_catalog.pg_size_pretty(s.lag))
+			   WHEN s.lag > 0 THEN pg_catalog.format('%s and %s behind the server', pg_catalog.pg_size_pretty(s.lag), pg_catalog.date_trunc('second', s.flush_lag))
+			   ELSE '0 bytes behind the server'
 		   END,
-		   CASE WHEN s.connected AND s.lag > 1073741824
+		   CASE WHEN s.connected AND s.lag > 0 AND (s.lag > 1073741824 OR s.flush_lag > '5 min'::interval)
 				THEN 'If this does not shrink, the network or the archive''s disk is slower than the server writes WAL.' END
 	FROM source s
 
@@ -287,7 +302,12 @@ SELECT r.source,
 	   r.state,
 	   w.health,
 	   r.cause,
+	   r.latest_commit_time,
+	   r.latest_commit_xid,
+	   r.latest_commit_lsn,
+	   r.lag,
 	   r.lag_bytes,
+	   r.decode_lag_bytes,
 	   r.flushed_lsn,
 	   r.received_tli AS timeline,
 	   r.last_msg_receipt_time,
@@ -315,7 +335,12 @@ COMMENT ON COLUMN walarchive.status.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.status.state IS 'state of the receiver, as in stat_receiver';
 COMMENT ON COLUMN walarchive.status.health IS 'worst severity of the source''s checks in the view health';
 COMMENT ON COLUMN walarchive.status.cause IS 'why it is waiting or stopped; NULL: it is not';
+COMMENT ON COLUMN walarchive.status.latest_commit_time IS 'time of the latest commit that can be recovered; NULL: none was decoded yet';
+COMMENT ON COLUMN walarchive.status.latest_commit_xid IS 'transaction of that commit';
+COMMENT ON COLUMN walarchive.status.latest_commit_lsn IS 'end of that commit''s record';
+COMMENT ON COLUMN walarchive.status.lag IS 'how long the server has had WAL that is not durable and decoded here; since it was heard last, if it is not heard; 0: nothing is missing';
 COMMENT ON COLUMN walarchive.status.lag_bytes IS 'WAL of the server that is not durable here yet, in bytes';
+COMMENT ON COLUMN walarchive.status.decode_lag_bytes IS 'durable WAL that is not decoded yet, in bytes';
 COMMENT ON COLUMN walarchive.status.flushed_lsn IS 'end of the durable and confirmed WAL';
 COMMENT ON COLUMN walarchive.status.timeline IS 'timeline of the WAL received last';
 COMMENT ON COLUMN walarchive.status.last_msg_receipt_time IS 'when the server was heard last';

@@ -438,6 +438,8 @@ describe_server(WaConnection *connection)
 	PGresult *result;
 
 	strlcpy(server->host, host && host[0] ? host : "", sizeof(server->host));
+	value = PQhostaddr(conn);
+	strlcpy(server->addr, value ? value : "", sizeof(server->addr));
 	value = PQport(conn);
 	server->port = value ? atoi(value) : 0;
 	server->version = PQserverVersion(conn);

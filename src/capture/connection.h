@@ -25,6 +25,7 @@
 typedef struct WaServer
 {
 	char host[WA_HOST_LEN];
+	char addr[WA_ADDR_LEN]; /* numeric, empty for a socket file */
 	int port;
 	int version; /* PQserverVersion */
 	uint64 system_identifier;

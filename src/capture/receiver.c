@@ -293,6 +293,7 @@ connect_to_server(WaReceiver *r)
 	server = &r->connection->server;
 	WA_STAT(r,
 			strlcpy(stat->sender_host, server->host, WA_HOST_LEN);
+			strlcpy(stat->sender_addr, server->addr, WA_ADDR_LEN);
 			stat->sender_port = server->port;
 			stat->server_version = server->version;
 			stat->server_in_recovery = server->in_recovery;

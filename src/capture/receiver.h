@@ -78,6 +78,7 @@ typedef struct WaReceiver
 	XLogRecPtr sent_written;
 	XLogRecPtr sent_flushed;
 	XLogRecPtr server_end;
+	TimestampTz server_time; /* by the server's clock, when it sent that */
 	TimestampTz last_received;
 	TimestampTz last_status;
 	TimestampTz last_space_check;

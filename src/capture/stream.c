@@ -79,6 +79,21 @@ send_status(WaReceiver *r, bool request_reply)
 	r->reply_wanted = false;
 }
 
+/*
+ * What the samples of the lag need not tell of any more: what is durable, and
+ * decoded if somebody decodes.  The latter is the indexer's to change, and is
+ * looked at without waiting for one state: a wrong answer costs precision.
+ */
+static XLogRecPtr
+done_with(const WaReceiver *r)
+{
+	XLogRecPtr decoded = r->slot->index.decoded_lsn;
+
+	if (decoded == 0 || r->slot->index.system_identifier != r->system_identifier)
+		return r->slot->stat.flushed_lsn;
+	return Min(r->slot->stat.flushed_lsn, decoded);
+}
+
 static void
 publish(WaReceiver *r, uint64 received)
 {
@@ -93,7 +108,10 @@ publish(WaReceiver *r, uint64 received)
 			stat->bytes_received += received;
 			stat->last_msg_receipt_time = r->last_received;
 			stat->latest_end_time = r->last_received;
-			stat->latest_end_lsn = Max(stat->latest_end_lsn, r->server_end););
+			stat->latest_end_lsn = Max(stat->latest_end_lsn, r->server_end);
+			if (r->server_time != 0)
+				wa_lag_note(&stat->lag, r->server_end, r->server_time, r->last_received, done_with(r)););
+	r->server_time = 0;
 }
 
 /* Take one message; returns the number of WAL bytes in it. */
@@ -117,11 +135,13 @@ take_message(WaReceiver *r, const char *buf, int len)
 						 errcode(ERRCODE_PROTOCOL_VIOLATION),
 						 errmsg("server sent WAL past the last possible position"));
 			r->server_end = Max(message.server_end, message.start + message.len);
+			r->server_time = message.send_time;
 			wa_writer_write(&r->writer, message.data, message.len,
 							r->server_end - (message.start + message.len));
 			return message.len;
 		case WA_MESSAGE_KEEPALIVE:
 			r->server_end = message.server_end;
+			r->server_time = message.send_time;
 			if (message.reply_requested)
 				r->reply_wanted = true;
 			return 0;
@@ -387,6 +407,7 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 	PQclear(result);
 
 	r->server_end = 0;
+	r->server_time = 0;
 	r->last_received = r->last_status = r->last_space_check = GetCurrentTimestamp();
 	r->ping_sent = r->reply_wanted = false;
 	WA_STAT(r,
@@ -395,7 +416,8 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 			stat->written_lsn = start;
 			stat->latest_end_lsn = r->connection->server.flushed;
 			stat->latest_end_time = r->last_received;
-			stat->last_msg_receipt_time = r->last_received;);
+			stat->last_msg_receipt_time = r->last_received;
+			wa_lag_begin(&stat->lag, stat->latest_end_lsn, r->last_received, done_with(r)););
 	wa_set_state(r, WA_STATE_CATCHUP);
 	/* nothing to match: what the stream starts at is confirmed at once */
 	send_status(r, false);

@@ -158,6 +158,7 @@ wa_read_stat(int slot, WaReceiverStat *stat)
 					&wa_shared->slot[slot].stat, sizeof(WaReceiverStat));
 	stat->last_error[sizeof(stat->last_error) - 1] = '\0';
 	stat->sender_host[sizeof(stat->sender_host) - 1] = '\0';
+	stat->sender_addr[sizeof(stat->sender_addr) - 1] = '\0';
 }
 
 void

@@ -33,8 +33,10 @@
 
 #include "../base/source_name.h"
 #include "cause.h"
+#include "lag.h"
 
 #define WA_HOST_LEN 256
+#define WA_ADDR_LEN 64
 #define WA_ERROR_LEN 1024
 #define WA_FINISHED_RING 256
 
@@ -78,8 +80,9 @@ typedef struct WaReceiverStat
 
 	/* the server of the present connection, or of the last */
 	char sender_host[WA_HOST_LEN];
-	int sender_port;    /* 0: unknown */
-	int server_version; /* PQserverVersion, 0: unknown */
+	char sender_addr[WA_ADDR_LEN]; /* numeric, empty for a socket file */
+	int sender_port;               /* 0: unknown */
+	int server_version;            /* PQserverVersion, 0: unknown */
 	bool server_in_recovery;
 	bool server_remote_apply;          /* its synchronous_commit default */
 	TimestampTz connected_since;       /* 0: not connected */
@@ -101,6 +104,7 @@ typedef struct WaReceiverStat
 	uint64 flushes;
 	uint64 flush_usec;    /* sum of the time that flushes took */
 	uint64 journal_bytes; /* size of the journal after our last line */
+	WaLag lag;            /* when the server's WAL came to be */
 } WaReceiverStat;
 
 typedef struct WaFinishedSegment

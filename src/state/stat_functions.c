@@ -26,7 +26,10 @@
 #include "shmem.h"
 #include "stat_functions.h"
 
-#define RECEIVER_STATE_COLUMNS 35
+#define RECEIVER_STATE_COLUMNS 42
+
+/* With receive_timeout = 0: a server that is silent for longer may be frozen. */
+#define DEFAULT_SILENCE_MS 60000
 #define HOST_STATE_COLUMNS 13
 
 PG_FUNCTION_INFO_V1(wa_receiver_state);
@@ -129,10 +132,66 @@ free_space(const char *path, uint64 *bytes)
 	return true;
 }
 
+static void
+set_interval(Datum *values, bool *nulls, int *n, int64 usec, bool known)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->day = (int32) (usec / USECS_PER_DAY);
+	interval->time = usec % USECS_PER_DAY;
+	values[*n] = IntervalPGetDatum(interval);
+	nulls[*n] = !known;
+	(*n)++;
+}
+
+/*
+ * How long, in microseconds, the server has had WAL that is not durable here.
+ * Without a living connection nobody knows what it has: then it is the time
+ * since the server was heard.  -1: not known.
+ */
+static int64
+flush_lag(const WaReceiverStat *stat, bool has_receiver, TimestampTz now)
+{
+	int64 limit = (wa_receive_timeout > 0 ? wa_receive_timeout : DEFAULT_SILENCE_MS) * INT64CONST(1000);
+	int64 silence = Max(0, now - stat->last_msg_receipt_time);
+	bool connected = has_receiver && stat->connected_since != 0;
+	int64 lag = 0;
+
+	if (stat->last_msg_receipt_time == 0 || stat->flushed_lsn == 0)
+		return -1;
+	if (stat->flushed_lsn < stat->latest_end_lsn)
+		lag = wa_lag_behind(&stat->lag, stat->flushed_lsn, now);
+	return connected && silence <= limit ? lag : Max(lag, silence);
+}
+
+/* What is decoded, and how far that is behind what is durable. */
+static void
+set_index_columns(Datum *values, bool *nulls, int *n, const WaIndexStat *index,
+				  const WaReceiverStat *stat, bool known, bool has_receiver)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool has_commit = known && index->commit_lsn != 0;
+	bool behind = known && !wa_nothing_to_decode(index->decoded_lsn, stat->flushed_lsn);
+	int64 lag = flush_lag(stat, has_receiver, now);
+
+	set_lsn(values, nulls, n, known ? index->decoded_lsn : 0);
+	set_lsn(values, nulls, n, has_commit ? index->commit_lsn : 0);
+	values[*n] = TransactionIdGetDatum(index->commit_xid);
+	nulls[(*n)++] = !has_commit;
+	values[*n] = TimestampTzGetDatum(index->commit_time);
+	nulls[(*n)++] = !has_commit;
+	set_interval(values, nulls, n, lag, lag >= 0);
+	set_bigint(values, nulls, n, behind ? stat->flushed_lsn - index->decoded_lsn : 0,
+			   known && stat->flushed_lsn != 0);
+	set_interval(values, nulls, n,
+				 behind ? wa_lag_behind(&stat->lag, index->decoded_lsn, now) : 0,
+				 known && stat->flushed_lsn != 0);
+}
+
 /* One row of receiver_state(), from the slot's copies. */
 static void
 receiver_row(int slot, const WaSlotControl *control, const WaReceiverStat *stat,
-			 Datum *values, bool *nulls)
+			 const WaIndexStat *index, Datum *values, bool *nulls)
 {
 	WaSourceSlot *shared = &wa_shared->slot[slot];
 	uint32 pid = pg_atomic_read_u32(&shared->receiver_pid);
@@ -191,6 +250,11 @@ receiver_row(int slot, const WaSlotControl *control, const WaReceiverStat *stat,
 			   stat->journal_bytes - Min(stat->journal_bytes, indexed_journal), true);
 	set_bool(values, nulls, &n, pg_atomic_read_u32(&shared->index_wanted) != 0, true);
 	set_bigint(values, nulls, &n, free_bytes, free_known);
+	set_index_columns(values, nulls, &n, index, stat,
+					  index->generation == control->generation &&
+						  index->system_identifier != 0 &&
+						  index->system_identifier == stat->system_identifier,
+					  pid != 0);
 	Assert(n == RECEIVER_STATE_COLUMNS);
 }
 
@@ -204,6 +268,7 @@ wa_receiver_state(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = wa_begin_rows(fcinfo, RECEIVER_STATE_COLUMNS);
 	WaSlotControl *control = palloc(sizeof(WaSlotControl));
 	WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
+	WaIndexStat index;
 
 	for (int i = 0; i < wa_shared->max_sources; i++)
 	{
@@ -214,7 +279,8 @@ wa_receiver_state(PG_FUNCTION_ARGS)
 		if (!control->in_use || !wa_source_name_is_valid(control->name))
 			continue;
 		wa_read_stat(i, stat);
-		receiver_row(i, control, stat, values, nulls);
+		wa_read_index(i, &index);
+		receiver_row(i, control, stat, &index, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -1,0 +1,107 @@
+# How far behind is the archive, in seconds?  An operator looks at that number
+# when the network is slow, when a process hangs, and on a quiet Sunday.  It must
+# grow when the archive does not get, or cannot make durable, what the server
+# writes, also where nobody tells it that there is anything to get; it must go
+# back to nothing when all has come; and it must not frighten anybody on Sunday.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WalArchive;
+use WalFaults;
+
+my $primary = new_primary('primary', conf => "autovacuum = off\ncheckpoint_timeout = 1h\nwal_keep_size = 256MB\n");
+my $host = new_archive_host('archive', conf => "walarchive.receive_timeout = 4s\n", start => 0);
+start_with_faults($host);
+$host->safe_psql('postgres', 'CREATE EXTENSION walarchive');
+add_source($host, 'prod', $primary);
+
+# seconds behind, and bytes
+sub behind
+{
+	return $host->safe_psql('postgres',
+		"SELECT extract(epoch FROM lag), lag_bytes FROM walarchive.stat_receiver WHERE source = 'prod'");
+}
+
+sub wait_lag
+{
+	my ($what, $condition) = @_;
+	return ok(wait_for($what, sub { stat_of($host, 'prod', $condition) eq 't' }), $what);
+}
+
+sub lag_health
+{
+	return $host->safe_psql('postgres',
+		q(SELECT severity FROM walarchive.health WHERE source = 'prod' AND "check" = 'lag'));
+}
+
+# --- idle ---
+wait_archived($host, 'prod', $primary);
+wait_lag('idle: no lag', "lag = '0' AND lag_bytes = 0");
+is(lag_health(), 'ok', 'idle: no alarm');
+is( $host->safe_psql('postgres',
+		q(SELECT s.lag = r.lag AND s.lag_bytes = r.lag_bytes FROM walarchive.status s JOIN walarchive.stat_receiver r USING (source))),
+	't', 'status says the same');
+# many pings later nothing has changed: the server said that it has no more
+my $seen = stat_of($host, 'prod', 'last_msg_receipt_time');
+ok( wait_for('signs of life',
+		sub { stat_of($host, 'prod', "last_msg_receipt_time > '$seen'::timestamptz + interval '6 s'") eq 't' }),
+	'idle for longer than receive_timeout');
+is(stat_of($host, 'prod', "lag = '0'"), 't', 'and still no lag');
+is(stat_of($host, 'prod', 'reconnects'), '0', 'on the first connection');
+
+# --- a receiver that hangs: nobody says that there is more ---
+my $pid = receiver_pid($host, 'prod');
+kill 'STOP', $pid;
+$primary->safe_psql('postgres', 'CREATE TABLE t (i int)');
+wait_lag('frozen receiver: lag appears', "lag > '4 s'");
+my $before = (split /\|/, behind())[0];
+wait_lag('frozen receiver: lag grows', "extract(epoch FROM lag) > $before");
+kill 'CONT', $pid;
+wait_archived($host, 'prod', $primary);
+wait_lag('thawed: lag goes', "lag = '0' AND lag_bytes = 0");
+
+# --- a slow disk: WAL comes, and is not durable; the server's clock says since when ---
+arm_faults($host, 'fdatasync:DELAY=2500000:/wal/');
+my $writer = start_sql($primary, "DO \$\$ BEGIN FOR i IN 1..200 LOOP INSERT INTO t VALUES (i); COMMIT; PERFORM pg_sleep(0.03); END LOOP; END \$\$;");
+wait_lag('slow disk: lag, on a living connection',
+	"lag > '1 s' AND lag_bytes > 0 AND state IN ('streaming', 'catchup') AND clock_timestamp() - last_msg_receipt_time < lag");
+disarm_faults($host);
+is(sql_result($writer), 0, 'slow disk: the server was not held up');
+wait_archived($host, 'prod', $primary);
+wait_lag('fast again: lag goes', "lag = '0' AND lag_bytes = 0");
+
+# --- a source that is paused ---
+$host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
+wait_state($host, 'prod', 'paused');
+$primary->safe_psql('postgres', 'INSERT INTO t SELECT generate_series(1, 1000)');
+wait_lag('paused: lag appears', "lag > '2 s'");
+is(lag_health(), 'unknown', 'paused: nobody knows');
+$host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
+wait_streaming($host, 'prod');
+wait_archived($host, 'prod', $primary);
+wait_lag('resumed: lag goes', "lag = '0' AND lag_bytes = 0");
+
+# --- a connection that hangs ---
+my $sender = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
+kill 'STOP', $sender;
+$primary->safe_psql('postgres', 'INSERT INTO t SELECT generate_series(1, 1000)');
+wait_lag('frozen walsender: lag appears', "lag > '3 s'");
+kill 'CONT', $sender;
+wait_streaming($host, 'prod');
+wait_archived($host, 'prod', $primary);
+wait_lag('thawed: lag goes', "lag = '0' AND lag_bytes = 0");
+
+# --- a server that is down ---
+$primary->stop('immediate');
+wait_lag('server down: lag grows', "lag > '2 s'");
+$primary->start;
+wait_streaming($host, 'prod');
+wait_archived($host, 'prod', $primary);
+wait_lag('server up: lag goes', "lag = '0' AND lag_bytes = 0");
+
+done_testing();
