@@ -7,8 +7,15 @@ OBJS = walarchive.o \
 	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c))
 
 # the SQL surface, in the order in which its parts depend on one another
-SCHEMA = schema/header.sql schema/source.sql schema/catalog.sql \
-	schema/state.sql schema/mirror.sql schema/index.sql schema/control.sql schema/views.sql
+SCHEMA = schema/header.sql \
+	schema/source.sql \
+	schema/catalog.sql \
+	schema/state.sql \
+	schema/mirror.sql \
+	schema/index.sql \
+	schema/control.sql \
+	schema/verify.sql \
+	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql
 EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(UNIT_TESTS) tmp_check

@@ -73,6 +73,7 @@ startup_shmem(void)
 		pg_atomic_init_u32(&wa_shared->host.catalog_state, WA_CATALOG_UNKNOWN);
 		pg_atomic_init_u32(&wa_shared->host.indexers, 0);
 		pg_atomic_init_u32(&wa_shared->host.mirror_pid, 0);
+		wa_progress_init(wa_shared->progress);
 		for (int i = 0; i < wa_max_sources; i++)
 		{
 			WaSourceSlot *slot = &wa_shared->slot[i];
@@ -166,6 +167,19 @@ wa_read_index(int slot, WaIndexStat *index)
 {
 	read_consistent(&wa_shared->slot[slot].index_count, index,
 					&wa_shared->slot[slot].index, sizeof(WaIndexStat));
+}
+
+uint32
+wa_read_progress(int entry, WaProgress *progress)
+{
+	WaProgressEntry *shared = &wa_shared->progress[entry];
+	uint32 pid = pg_atomic_read_u32(&shared->pid);
+
+	read_consistent(&shared->count, progress, &shared->progress, sizeof(WaProgress));
+	progress->source[sizeof(progress->source) - 1] = '\0';
+	progress->phase[sizeof(progress->phase) - 1] = '\0';
+	progress->current_file[sizeof(progress->current_file) - 1] = '\0';
+	return pid;
 }
 
 void

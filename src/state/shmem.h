@@ -14,6 +14,7 @@
  *					is attached (receiver_pid is 0)
  *	 slot.finished	the slot's receiver alone (a ring)
  *	 slot.index		the indexer that holds slot.indexer_pid
+ *	 progress		the process whose pid the entry has
  *	 host			the launcher alone, but for the atomics
  *
  * No field is a pointer.  A slot whose generation changed belongs to another
@@ -34,6 +35,7 @@
 #include "../base/source_name.h"
 #include "cause.h"
 #include "lag.h"
+#include "progress.h"
 
 #define WA_HOST_LEN 256
 #define WA_ADDR_LEN 64
@@ -197,6 +199,7 @@ typedef struct WaHost
 typedef struct WaShared
 {
 	WaHost host;
+	WaProgressEntry progress[WA_PROGRESS_ENTRIES];
 	int max_sources;
 	WaSourceSlot slot[FLEXIBLE_ARRAY_MEMBER];
 } WaShared;
@@ -214,6 +217,7 @@ extern void wa_require_preload(void);
 extern void wa_read_control(int slot, WaSlotControl *control);
 extern void wa_read_stat(int slot, WaReceiverStat *stat);
 extern void wa_read_index(int slot, WaIndexStat *index);
+extern uint32 wa_read_progress(int entry, WaProgress *progress); /* returns the pid, 0: free */
 extern void wa_read_host(WaHostState *state, char *error, TimestampTz *start);
 
 /*
