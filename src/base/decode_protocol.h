@@ -43,6 +43,8 @@
  *	 index	decode one timeline from "from" for the catalog: nothing at or after
  *			"to" is read, and only records that start before "until" are shown
  *			(default: "to"); one that starts below "until" may go on above it.
+ *			Without "to" the range ends where the files do.  "fork": the start
+ *			of the timeline; records below it are its parent's, and not shown.
  *			XACT is not sent; RESTORE_POINT, CHECKPOINT, RECOVERY_END,
  *			PARAMETERS, DESTRUCTION, DAMAGE as met, SEGMENT for each segment
  *			that was touched.  "resync" true: "from" is the start of a segment
@@ -67,7 +69,13 @@
  * (its copy holds the parent's WAL below the fork as well), else from its
  * parent's.  "from" need not be the start of a record: the first record that
  * starts at or after it is the first shown.  "to" is exclusive: the last
- * record shown starts before it.
+ * record shown starts before it; without it the range ends where the files do.
+ * No byte from "end" on is looked at, if it is given.  "live" and "careful" are
+ * as above, but it is up to "end" that all bytes are WAL.
+ *
+ * An answer ends at the first thing that is in the way: a missing file
+ * (MISSING), damage (DAMAGED), WAL of another major (UNKNOWN).  To go on behind
+ * it is a new request.
  */
 
 typedef enum WaMessageType
@@ -104,19 +112,20 @@ typedef struct WaMsgHello
 typedef enum WaDecodeResult
 {
 	WA_DECODE_DONE,    /* up to "to", or to the last complete record before it */
-	WA_DECODE_MISSING, /* the file of next_lsn is not there */
-	WA_DECODE_DAMAGED, /* a DAMAGE was sent; index goes on at the next segment */
-	WA_DECODE_UNKNOWN, /* WAL of a major that we do not know */
+	WA_DECODE_MISSING, /* the segment missing_lsn is not there; next_lsn may be a record that goes on in it */
+	WA_DECODE_DAMAGED, /* a DAMAGE was sent; next_lsn is the start of the segment behind it: resync there */
+	WA_DECODE_UNKNOWN, /* WAL of a major that we do not know, from next_lsn, the start of a segment, on */
 	WA_DECODE_FAILED,  /* a file could not be read, no memory, a bad request: see text */
 } WaDecodeResult;
 
 /* followed by text_len bytes of text, then state_len bytes of state */
 typedef struct WaMsgEnd
 {
-	uint32 result;       /* WaDecodeResult */
-	XLogRecPtr next_lsn; /* start of the first record not shown: where to go on */
-	XLogRecPtr need_lsn; /* which can't be whole before this byte is there */
-	uint64 bytes;        /* read */
+	uint32 result;          /* WaDecodeResult */
+	XLogRecPtr next_lsn;    /* start of the first record not shown: where to go on */
+	XLogRecPtr need_lsn;    /* which can't be whole before this byte is there */
+	XLogRecPtr missing_lsn; /* MISSING: start of the segment whose file is not there; else 0 */
+	uint64 bytes;           /* read */
 	uint64 records;
 	XLogRecPtr commit_lsn; /* end of the last commit (prepared ones too) met, 0: none */
 	TransactionId commit_xid;
