@@ -79,7 +79,7 @@ typedef enum WaReadStatus
 {
 	WA_READ_MORE,    /* all that was fed is used up: feed what follows */
 	WA_READ_STOPPED, /* a callback returned false; next_lsn says where to go on */
-	WA_READ_END,     /* zeroes, or the remains of older WAL, where a record may start: see error */
+	WA_READ_END,     /* zeroes, or the remains of older WAL, where a record or a page may start: see error */
 	WA_READ_INVALID, /* what was fed is not valid WAL: see error */
 	WA_READ_NO_MEMORY
 } WaReadStatus;
@@ -107,7 +107,8 @@ typedef struct WaReaderOptions
 	/*
 	 * Bytes at the start of each record that the callback wants to see, at
 	 * least WA_RECORD_HEADER.  Records for which 'keep' is true are shown as a
-	 * whole if they are not longer than WA_RECORD_KEEP.  'keep' may be NULL.
+	 * whole if they are not longer than WA_RECORD_KEEP, else at least their
+	 * first 1024 bytes.  'keep' may be NULL.
 	 */
 	uint32 prefix_len;
 	bool (*keep)(uint8 rmid, uint8 info);
@@ -133,7 +134,7 @@ typedef struct WaWalReader
 	WaReaderOptions options;
 	XLogRecPtr feed_lsn;        /* the next byte to be fed */
 	XLogRecPtr next_lsn;        /* start of the first record not yet shown: where to restart; 0: not found yet */
-	XLogRecPtr need_lsn;        /* the record at next_lsn can't be complete before this byte */
+	XLogRecPtr need_lsn;        /* the record at next_lsn can't be complete before this byte (and never is, if it was aborted) */
 	XLogRecPtr last_record_lsn; /* of the last record shown, 0: none yet */
 	uint64 records;             /* shown so far */
 	WaReadError error;          /* set with WA_READ_INVALID and WA_READ_END */
