@@ -38,6 +38,11 @@ CREATE INDEX segment_pending_idx ON walarchive.segment (source, system_identifie
 	WHERE decode_state = 'pending';
 CREATE INDEX segment_damage_idx ON walarchive.segment (source, system_identifier, timeline, start_lsn)
 	WHERE damage IS NOT NULL OR decode_state IN ('damaged', 'quarantined', 'unknown');
+-- Which segment holds an LSN, a time, a name: no order of columns serves these
+-- intervals, but rows are stored about as they came, and a million of them has a
+-- few hundred ranges of pages.  Where many sources share the pages each has few rows.
+CREATE INDEX segment_range_idx ON walarchive.segment
+	USING brin (start_lsn, end_lsn, name, min_commit_time, max_commit_time) WITH (autosummarize = on);
 REVOKE ALL ON TABLE walarchive.segment FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.segment TO pg_monitor;
 
