@@ -93,7 +93,7 @@ BEGIN
 		SELECT g.start_lsn, g.end_lsn, g.state INTO s
 		FROM walarchive.segment g
 		WHERE g.source = p_source AND g.system_identifier = t.cluster AND g.timeline = t.tli
-			AND g.start_lsn >= from_lsn - 1073741824::numeric AND g.end_lsn > from_lsn
+			AND g.start_lsn >= '0/0'::pg_lsn + greatest(from_lsn - '0/0'::pg_lsn - 1073741824, 0) AND g.end_lsn > from_lsn
 			AND g.decode_state NOT IN ('damaged', 'quarantined', 'unknown')
 		ORDER BY g.start_lsn LIMIT 1;
 		IF FOUND THEN
@@ -336,7 +336,7 @@ BEGIN
 	UPDATE walarchive.segment s
 	SET decode_state = 'decoded', checked_at = pg_catalog.clock_timestamp()
 	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-		AND s.start_lsn >= coalesce(p_previous, '0/0'::pg_lsn) - 2147483648::numeric
+		AND s.start_lsn >= '0/0'::pg_lsn + greatest(p_previous - '0/0'::pg_lsn - 2147483648, 0)
 		AND s.end_lsn <= p_next
 		AND s.decode_state = 'decoding';
 
