@@ -577,7 +577,7 @@ check_segment(WaVerify *v, uint64 segno)
 		judge_seam(v, &c, &f.seam);
 	if (c.sum == WA_SUM_BAD)
 		wa_verify_note(&c, WA_DAMAGE_HASH, 0, -1,
-					   "its SHA-256 differs from the one in wal.sha256, though each record in it is right");
+					   "its SHA-256 differs from the one in wal.sha256");
 	if (f.tail && !f.unknown && v->known >= c.start && v->known - c.start < v->segment_size &&
 		(f.limit == 0 || !v->begun || v->reader.last_record_lsn < v->known))
 	{
