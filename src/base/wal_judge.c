@@ -374,6 +374,7 @@ next_replacement(Trial *t, uint32 *at, Why *why, bool *truncating)
 				*why = *truncating || t->heap_truncate ? WHY_TRUNCATE : WHY_REWRITE;
 				break;
 			case WA_FIRST_BUILT:
+				*truncating = false;
 				*why = WHY_REWRITE;
 				break;
 		}
@@ -408,17 +409,16 @@ judge_files(Trial *t)
 		bool replaces;
 
 		/* a relation's first file tells which relation it is */
-		if (gone != NULL)
-			replaces = false;
-		else if (lock_lsn(t, file.number) != 0)
-			replaces = (replacement != NULL);
-		else if (replacement == NULL || left == 0)
-			replaces = (replacement != NULL);
-		else if (gone_at >= t->gone || t->dropped - i <= replaced ||
-				 replacement->file.database != file.database)
-			replaces = gone_at >= t->gone || t->dropped - i <= replaced;
+		if (gone != NULL || replacement == NULL || left == 0)
+			replaces = (gone == NULL && replacement != NULL);
+		else if (gone_at >= t->gone || t->dropped - i <= replaced)
+			replaces = true;
+		/* a relation that stays may get a new file by way of a transient heap */
+		else if (lock_lsn(t, file.number) != 0 && effects->gone_why[gone_at] != WHY_REWRITE)
+			replaces = true;
 		else
-			replaces = replacement->lsn < lock_lsn(t, effects->gone_oid[gone_at]);
+			replaces = replacement->file.database == file.database &&
+					   replacement->lsn < lock_lsn(t, effects->gone_oid[gone_at]);
 
 		if (replaces)
 		{
