@@ -15,7 +15,7 @@
  */
 #include "wal_reader_internal.h"
 
-#include "port/pg_crc32c.h"
+#include "crc32c.h"
 
 /* Record header: XLogRecord. */
 #define RECORD_TOTAL_LEN 0
@@ -201,7 +201,7 @@ take(WaWalReader *r, const uint8 *p, uint32 len)
 	}
 	if (len == 0)
 		return WA_READ_MORE;
-	COMP_CRC32C(r->crc, p, len);
+	r->crc = wa_crc32c(r->crc, p, len);
 	if (r->got < r->wanted)
 	{
 		uint32 n = Min(len, r->wanted - r->got);
@@ -274,7 +274,7 @@ read_records(WaWalReader *r, const uint8 *page, uint32 pos, uint32 have,
 		}
 
 		INIT_CRC32C(crc);
-		COMP_CRC32C(crc, header + WA_RECORD_HEADER, total - WA_RECORD_HEADER);
+		crc = wa_crc32c(crc, header + WA_RECORD_HEADER, total - WA_RECORD_HEADER);
 		if (unlikely(!checksum_matches(crc, header)))
 			return wa_read_fail(r, WA_READ_INVALID, lsn, lsn, "record has a wrong checksum");
 		pos += ALIGN_RECORD(total);
