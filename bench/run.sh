@@ -2,7 +2,7 @@
 # Compares walarchive with pg_receivewal and with a hot standby, side by side on this machine, and prints ratios.
 # bench/README.md says what is measured and how.
 #
-#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow]        (default: all four)
+#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog]   (default: all)
 #
 #   BENCH_GB=4             WAL to catch up on
 #   BENCH_PAIRS=9          alternating pairs of each comparison
@@ -10,6 +10,9 @@
 #   BENCH_CLIENTS="1 8 32" numbers of clients of the synchronous commits
 #   BENCH_BULK_CLIENTS=4   clients that commit beside the bulk load
 #   BENCH_SLOW_US=2000     what a flush takes longer on the slow disk
+#   BENCH_DECODE_MB=1024   WAL to decode, of each kind
+#   BENCH_SEGMENTS=1000000 segments in the catalog
+#   BENCH_LOOKUPS=21       how often each is looked up
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
 #   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine
@@ -28,12 +31,12 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--inner) inner=yes && shift ;; # ours: the part that runs as an ordinary user
-	catchup | sync | bulk | slow) scenarios+=("$1") && shift ;;
+	catchup | sync | bulk | slow | decode | index | catalog) scenarios+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow)
+((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog)
 
 gb=${BENCH_GB:-4} pairs=${BENCH_PAIRS:-9} seconds=${BENCH_SECONDS:-10} warmup=${BENCH_WARMUP:-1}
 client_counts=${BENCH_CLIENTS:-1 8 32} bulk_clients=${BENCH_BULK_CLIENTS:-4} slow_us=${BENCH_SLOW_US:-2000}
@@ -135,12 +138,12 @@ restart_archive_host() {
 	mapfile -t disk < <(disk_of "$dir/wal")
 	start_server archive "${disk[@]}"
 }
-# the kinds of receivers: walarchive, recv (pg_receivewal --synchronous), standby, local (none)
+# the kinds of receivers: walarchive, off (the same without an indexer), recv (pg_receivewal --synchronous), standby, local (none)
 start_receiver() { # kind; sets "application"
 	local disk
 	run=$((run + 1))
 	case $1 in
-	walarchive)
+	walarchive | off)
 		application=walarchive_run$run
 		archive -o /dev/null -c "SELECT walarchive.add_source('run$run', '$conninfo')"
 		;;
@@ -167,12 +170,14 @@ start_receiver() { # kind; sets "application"
 	primary -c "ALTER SYSTEM SET synchronous_standby_names = '$application'" -c "SELECT pg_reload_conf()" >/dev/null
 	wait_for primary "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = '$application' AND sync_state = 'sync'" \
 		"$1 to be the synchronous standby"
+	if [[ $1 == off ]]; then without_indexers; fi
 }
 stop_receiver() { # kind
 	primary -c "ALTER SYSTEM SET synchronous_standby_names = ''" -c "SELECT pg_reload_conf()" >/dev/null
 	wait_for primary "SELECT count(*) = 0 FROM pg_stat_replication WHERE sync_state = 'sync'" "commits to be local again"
 	case $1 in
-	walarchive)
+	walarchive | off)
+		[[ $1 == walarchive ]] || set_indexers DEFAULT
 		drop_source "run$run"
 		;;
 	recv)
@@ -332,6 +337,9 @@ commits() { # name of the raw files, clients, bulk or alone, kinds besides ours
 	done
 }
 
+# shellcheck source=index.sh
+source "$dir/checkout/bench/index.sh"
+
 # --- the report ---
 # One line: median of both and of the ratio pair by pair, its range and quartiles, and whether it is on the right side of the bar.
 report() { # raw file, the other kind, label, < or >, bar (or -)
@@ -380,6 +388,7 @@ report_all() {
 	report slow-sync32.tps recv "slow disk, 32 clients, pg_receivewal, tps" '>' 1.30
 	report slow-bulk.p999 recv "slow disk, bulk load, pg_receivewal, p99.9 ms" '<' 0.50
 	report slow-bulk.tps recv "slow disk, bulk load, pg_receivewal, tps" '>' -
+	report_index
 }
 
 say "making a primary$([[ $receiver == walarchive ]] && echo ", an archive host") and a standby in $dir"
@@ -413,6 +422,10 @@ for scenario in "${scenarios[@]}"; do
 		commits slow-bulk "$bulk_clients" bulk recv
 		slow=no
 		restart_archive_host
+		;;
+	decode) decode ;;
+	index | catalog)
+		if [[ $receiver == walarchive ]]; then "$scenario"; else say "$scenario: there is nothing to compare with"; fi
 		;;
 	esac
 done
