@@ -18,7 +18,10 @@ SCHEMA = schema/header.sql \
 	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql
-EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(UNIT_TESTS) tmp_check
+EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(UNIT_TESTS) tmp_check
+
+# the program that reads WAL for the server, and for people
+DECODE = src/decode/walarchive-decode
 
 PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = $(libpq) -lpthread
@@ -46,6 +49,22 @@ walarchive--$(EXTVERSION).sql: $(SCHEMA)
 
 # every object sees every header: the tree is small, and a stale object is not
 $(OBJS): $(wildcard src/*.h src/*/*.h)
+
+# A program beside a module is more than PGXS has rules for.  It is compiled in
+# one go: its objects would not be those of the module.
+$(DECODE): $(wildcard src/decode/*.[ch] src/base/*.[ch])
+	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $(filter %.c,$^) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport $(filter -lcrypto,$(LIBS))
+
+all: $(DECODE)
+install: install-decode
+uninstall: uninstall-decode
+
+.PHONY: install-decode uninstall-decode
+install-decode: $(DECODE)
+	$(MKDIR_P) '$(DESTDIR)$(bindir)'
+	$(INSTALL_PROGRAM) $(DECODE) '$(DESTDIR)$(bindir)/walarchive-decode'
+uninstall-decode:
+	rm -f '$(DESTDIR)$(bindir)/walarchive-decode'
 
 test/unit_base: test/unit_base.c $(wildcard src/base/*.c src/base/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq

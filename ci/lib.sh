@@ -91,6 +91,6 @@ find_or_install_postgres() {
 copy_checkout() {
 	local from=$1 to=$2
 	tar -C "$from" --exclude=./.git --exclude=./tmp_check --exclude=./quickstart.d --exclude=./bench/results \
-		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' -cf - . |
+		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' --exclude=./src/decode/walarchive-decode -cf - . |
 		tar -C "$to" -xf -
 }
