@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "../base/decode_protocol.h"
+#include "../compat.h"
 
 typedef struct WaDecoder WaDecoder;
 
@@ -50,6 +51,9 @@ extern bool wa_decoder_next(WaDecoder *decoder, WaDecoderMessage *message);
  * which says nothing about the WAL it was reading.
  */
 extern const char *wa_decoder_death(WaDecoder *decoder, bool *told);
+
+/* Close it and raise its death as an error, for SQL functions. */
+pg_noreturn extern void wa_decoder_raise(WaDecoder *decoder);
 
 /* The pid of the program. */
 extern int wa_decoder_pid(WaDecoder *decoder);
