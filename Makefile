@@ -12,6 +12,7 @@ SCHEMA = schema/header.sql \
 	schema/catalog.sql \
 	schema/state.sql \
 	schema/mirror.sql \
+	schema/relations.sql \
 	schema/index.sql \
 	schema/control.sql \
 	schema/verify.sql \

@@ -428,6 +428,7 @@ BEGIN
 	DELETE FROM walarchive.timeline t WHERE t.source = rescan.source;
 	DELETE FROM walarchive.gap g WHERE g.source = rescan.source;
 	PERFORM walarchive.forget_decoded(rescan.source);
+	PERFORM walarchive.forget_relations(rescan.source);
 	DELETE FROM walarchive.event e WHERE e.source = rescan.source AND e.journal_offset IS NOT NULL;
 	UPDATE walarchive.index_progress p SET journal_offset = 0 WHERE p.source = rescan.source;
 
@@ -476,7 +477,7 @@ BEGIN
 	PERFORM walarchive.note_full_pass(rescan.source,
 									  ARRAY(SELECT c.system_identifier FROM walarchive.archive_clusters(rescan.source) c));
 
-	-- the records are decoded again in the background
+	-- the records are decoded, and names read, again in the background
 	PERFORM walarchive.request_index(rescan.source);
 
 	SELECT pg_catalog.count(*) INTO segments FROM walarchive.segment s WHERE s.source = rescan.source;

@@ -604,6 +604,7 @@ BEGIN
 	DELETE FROM walarchive.gap g WHERE g.source = p_source;
 	PERFORM walarchive.forget_decoded(p_source);
 	DELETE FROM walarchive.index_progress p WHERE p.source = p_source;
+	PERFORM walarchive.forget_relations(p_source);
 	-- else the last line of the journal tells it
 	IF files_deleted THEN
 		INSERT INTO walarchive.event (source, occurred_at, kind, severity, message)

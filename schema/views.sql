@@ -196,6 +196,53 @@ WITH host AS MATERIALIZED (
 	FROM source s
 
 	UNION ALL
+	-- names of relations: a convenience, so nothing here is worse than unknown
+	SELECT o.source, 'relation_names',
+		   CASE
+			   WHEN o.relation_names_interval IS NULL THEN 'ok'
+			   WHEN o.relation_names_error_time > o.relation_names_time OR o.databases_failed > 0 THEN 'unknown'
+			   WHEN o.relation_names_time IS NULL THEN CASE WHEN o.relation_names_error IS NULL AND s.state_age < '5 min'::interval THEN 'ok' ELSE 'unknown' END
+			   WHEN o.relation_names_time < pg_catalog.clock_timestamp() - 2 * o.relation_names_interval - '5 min'::interval THEN 'unknown'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN o.relation_names_interval IS NULL THEN 'the server is not asked for the names of its relations'
+			   WHEN o.databases_failed > 0 AND o.relation_names_error_time >= o.relation_names_time
+				   THEN pg_catalog.format('%s of %s databases could not be asked for the names of their relations: %s', o.databases_failed, o.databases, o.relation_names_error)
+			   WHEN o.relation_names_error_time > coalesce(o.relation_names_time, '-infinity')
+				   THEN pg_catalog.format('the server could not be asked for the names of its relations: %s', o.relation_names_error)
+			   WHEN o.relation_names_time IS NULL THEN 'the server has not been asked for the names of its relations yet'
+			   ELSE pg_catalog.format('%s names were as at %s', o.relations, o.relation_names_time)
+		   END,
+		   CASE WHEN o.relation_names_error_time >= coalesce(o.relation_names_time, '-infinity')
+				THEN 'Drops and truncations are shown with numbers where names are not known. Let the role connect to the databases (pg_hba.conf, CONNECT, a passfile with * for the database), or turn it off: walarchive.alter_source(name, relation_names_interval => ''0''). It is tried again at growing intervals, and at once after walarchive.alter_source(name).' END
+	FROM source s
+		JOIN walarchive.observer_state() o ON o.source = s.name
+
+	UNION ALL
+	-- heartbeats, where they are wanted
+	SELECT o.source, 'heartbeat',
+		   CASE
+			   WHEN o.heartbeat_error_time > greatest(o.heartbeat_time, s.latest_commit_time) THEN 'warning'
+			   WHEN o.heartbeat_error_time IS NOT NULL AND greatest(o.heartbeat_time, s.latest_commit_time) IS NULL THEN 'warning'
+			   WHEN o.pid IS NULL AND s.connected AND s.state_age > '1 min'::interval THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN o.heartbeat_error_time > coalesce(greatest(o.heartbeat_time, s.latest_commit_time), '-infinity')
+				   THEN pg_catalog.format('the last heartbeat failed: %s', o.heartbeat_error)
+			   WHEN o.pid IS NULL THEN 'the observer does not run'
+			   WHEN o.heartbeat_time IS NULL THEN 'no heartbeat was needed yet'
+			   ELSE pg_catalog.format('last heartbeat at %s', o.heartbeat_time)
+		   END,
+		   CASE WHEN o.heartbeat_error_time > coalesce(greatest(o.heartbeat_time, s.latest_commit_time), '-infinity')
+				THEN 'While the server is idle its latest commit grows old. Heartbeats need an ordinary connection to the database of the conninfo, else "postgres": see pg_hba.conf there.'
+				WHEN o.pid IS NULL THEN 'Raise max_worker_processes if there is no worker free for it.' END
+	FROM source s
+		JOIN walarchive.observer_state() o ON o.source = s.name
+	WHERE o.heartbeat_interval IS NOT NULL
+
+	UNION ALL
 	-- is the catalog up to date
 	SELECT s.name, 'catalog',
 		   CASE
@@ -292,7 +339,7 @@ GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
 
 COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
 COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
-COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, disk_space, synchronous_commit, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, disk_space, synchronous_commit, relation_names, heartbeat, catalog; of the host launcher, directory, workers, catalog';
 COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
 COMMENT ON COLUMN walarchive.health.message IS 'what was found';
 COMMENT ON COLUMN walarchive.health.hint IS 'what to do';

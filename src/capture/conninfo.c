@@ -144,3 +144,59 @@ wa_list_hosts(PQconninfoOption *options, WaHostList *hosts)
 	for (int i = n_port; i < hosts->count; i++)
 		hosts->port[i] = n_port == 1 ? hosts->port[0] : NULL;
 }
+
+/* Options that wa_sql_parameters sets, or that are of no use there. */
+static bool
+is_set_for_sql(const char *keyword)
+{
+	static const char *const ours[] = {
+		"host", "hostaddr", "port", "dbname", "replication", "options",
+		"application_name", "fallback_application_name", "client_encoding",
+		"target_session_attrs", "load_balance_hosts"};
+
+	for (int i = 0; i < lengthof(ours); i++)
+	{
+		if (strcmp(keyword, ours[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+wa_sql_parameters(PQconninfoOption *options, const char *host, const char *addr,
+				  int port, const char *dbname, const char *application_name,
+				  const char *settings, const char **keyword, const char **value)
+{
+	const char *given = wa_conninfo_value(options, "options");
+	int n = 0;
+
+	for (PQconninfoOption *o = options; o->keyword != NULL; o++)
+	{
+		if (o->val == NULL || o->val[0] == '\0' || is_set_for_sql(o->keyword) ||
+			n >= WA_SQL_PARAMETERS - 9)
+			continue;
+		keyword[n] = o->keyword;
+		value[n++] = o->val;
+	}
+#define SET(k, v)             \
+	do                        \
+	{                         \
+		if ((v)[0] != '\0')   \
+		{                     \
+			keyword[n] = (k); \
+			value[n++] = (v); \
+		}                     \
+	} while (0)
+	SET("host", host);
+	SET("hostaddr", addr);
+	SET("port", psprintf("%d", port));
+	SET("dbname", dbname);
+	SET("application_name", application_name);
+	SET("client_encoding", "UTF8");
+	SET("target_session_attrs", "any");
+	/* ours come last and win */
+	SET("options", psprintf("%s %s", given ? given : "", settings));
+#undef SET
+	keyword[n] = NULL;
+	value[n] = NULL;
+}

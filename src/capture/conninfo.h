@@ -42,6 +42,22 @@ extern PQconninfoOption *wa_parse_conninfo(const char *conninfo);
 extern const char *wa_conninfo_value(PQconninfoOption *options,
 									 const char *keyword);
 
+/*
+ * Parameters of an ordinary connection to database 'dbname' of the server that
+ * a receiver is connected to at 'host', 'addr' (numeric, or empty) and 'port',
+ * so that no name has to be resolved.  The rest is taken from 'options', which
+ * has to live as long as the arrays; a service that it names is left to libpq.
+ * 'settings' are server settings in the form of PGOPTIONS.  'keyword' and
+ * 'value' have room for WA_SQL_PARAMETERS; some values are palloc'd.
+ */
+#define WA_SQL_PARAMETERS 80
+
+extern void wa_sql_parameters(PQconninfoOption *options, const char *host,
+							  const char *addr, int port, const char *dbname,
+							  const char *application_name,
+							  const char *settings, const char **keyword,
+							  const char **value);
+
 /* The hosts to try, in order; parts are palloc'd. */
 extern void wa_list_hosts(PQconninfoOption *options, WaHostList *hosts);
 

@@ -2,7 +2,7 @@
  *
  * launcher.c
  *	  The launcher: keeps the receivers running that should run, and starts
- *	  indexers when there is work for them.
+ *	  indexers and the observer when there is work for them.
  *
  * Life: one static worker, started with the postmaster and restarted 5 s after
  * a failure.  It is attached to no database and holds no state that a restart
@@ -54,6 +54,9 @@
 /* An indexer that fails is tried again after 2 s, 4 s … up to this. */
 #define MAX_INDEXER_BACKOFF_MS 60000
 
+/* Without a free worker the observer is tried again this often. */
+#define OBSERVER_BACKOFF_MS 30000
+
 /* What the launcher remembers of a slot between two wakes; may be lost. */
 typedef struct SlotMemory
 {
@@ -77,6 +80,10 @@ typedef struct Launcher
 	TimestampTz indexer_not_before;
 	int indexer_failures;
 	bool no_worker_logged;
+	BackgroundWorkerHandle *observer;
+	TimestampTz observer_registered; /* 0: not registered, or it runs */
+	TimestampTz observer_not_before;
+	bool no_worker; /* a worker that comes first found no room */
 } Launcher;
 
 void
@@ -272,6 +279,7 @@ take_slot(Launcher *l, const char *name)
 		pg_atomic_write_u64(&slot->finished_count, 0);
 		pg_atomic_write_u64(&slot->indexed_finished, 0);
 		pg_atomic_write_u64(&slot->indexed_journal, 0);
+		pg_atomic_write_u64(&slot->names_indexed, pg_atomic_read_u64(&slot->names_written));
 		/* what happened before this start is on disk only */
 		pg_atomic_write_u32(&slot->index_wanted, 1);
 		memset(&control, 0, sizeof(control));
@@ -368,6 +376,7 @@ start_receiver(Launcher *l, int index, TimestampTz now)
 	MemoryContextSwitchTo(old);
 	if (!registered)
 	{
+		l->no_worker = true;
 		set_slot_problem(index, WA_STATE_WAITING, WA_CAUSE_NO_WORKER,
 						 "no background worker is free");
 		return;
@@ -429,6 +438,16 @@ reconcile_source(Launcher *l, const char *name, TimestampTz now)
 		change_control(index, &changed);
 		l->slot[index].not_before = 0;
 		l->slot[index].failures = 0;
+	}
+	if (control->heartbeat_ms != settings->heartbeat_ms ||
+		control->relation_names_ms != settings->relation_names_ms)
+	{
+		WaSlotControl changed = *control;
+
+		changed.heartbeat_ms = settings->heartbeat_ms;
+		changed.relation_names_ms = settings->relation_names_ms;
+		change_control(index, &changed);
+		wa_wake_observer();
 	}
 	if (settings->desired == WA_DESIRED_PAUSED)
 	{
@@ -492,6 +511,7 @@ indexer_wanted(void)
 			continue;
 		if (pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
 			slot->stat.journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
+			pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed) ||
 			pg_atomic_read_u32(&slot->index_wanted) != 0)
 			return true;
 	}
@@ -562,6 +582,7 @@ start_indexers(Launcher *l, TimestampTz now)
 	MemoryContextSwitchTo(old);
 	if (!registered)
 	{
+		l->no_worker = true;
 		pg_atomic_write_u32(&wa_shared->host.catalog_state, WA_CATALOG_FAILED);
 		if (!l->no_worker_logged)
 			ereport(WARNING,
@@ -572,6 +593,84 @@ start_indexers(Launcher *l, TimestampTz now)
 		return;
 	}
 	l->indexer_registered = now;
+}
+
+/* ---- the observer ---- */
+
+/* Does a source want heartbeats, or names of relations? */
+static bool
+observer_wanted(void)
+{
+	for (int i = 0; i < wa_shared->max_sources; i++)
+	{
+		const WaSlotControl *control = &wa_shared->slot[i].control;
+
+		if (control->in_use && control->desired == WA_DESIRED_ACTIVE &&
+			(control->heartbeat_ms != 0 || control->relation_names_ms != 0))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Start the observer unless it runs, is starting, or is not wanted; it leaves by
+ * itself.  It comes last: where a receiver or an indexer finds no worker, the
+ * observer makes room.
+ */
+static void
+start_observer(Launcher *l, TimestampTz now)
+{
+	uint32 pid = pg_atomic_read_u32(&wa_shared->host.observer_pid);
+	BackgroundWorker worker;
+	MemoryContext old;
+	bool registered;
+
+	if (l->no_worker)
+	{
+		l->no_worker = false;
+		l->observer_not_before = TimestampTzPlusMilliseconds(now, OBSERVER_BACKOFF_MS);
+		if (pid != 0)
+			(void) kill((pid_t) pid, SIGTERM);
+		return;
+	}
+	if (pid != 0)
+	{
+		l->observer_registered = 0;
+		return;
+	}
+	if (l->observer_registered != 0)
+	{
+		pid_t started;
+
+		if (now < TimestampTzPlusMilliseconds(l->observer_registered, START_TIMEOUT_MS) &&
+			l->observer != NULL &&
+			GetBackgroundWorkerPid(l->observer, &started) != BGWH_STOPPED)
+			return;
+		l->observer_registered = 0;
+	}
+	if (now < l->observer_not_before || !observer_wanted())
+		return;
+	l->observer_not_before = TimestampTzPlusMilliseconds(now, MAX_BACKOFF_MS);
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "walarchive", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "wa_observer_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "walarchive observer", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "walarchive observer", BGW_MAXLEN);
+	worker.bgw_notify_pid = MyProcPid;
+	if (l->observer)
+		pfree(l->observer);
+	l->observer = NULL;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker, &l->observer);
+	MemoryContextSwitchTo(old);
+	if (registered)
+		l->observer_registered = now;
+	else
+		l->observer_not_before = TimestampTzPlusMilliseconds(now, OBSERVER_BACKOFF_MS);
 }
 
 /* ---- the process ---- */
@@ -649,6 +748,7 @@ wa_launcher_main(Datum main_arg)
 				reconcile_source(l, (char *) lfirst(lc), now);
 			reconcile_gone(l, names);
 			start_indexers(l, now);
+			start_observer(l, now);
 			ms = next_wait(l, now);
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

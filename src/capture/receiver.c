@@ -67,6 +67,8 @@ wa_set_state(WaReceiver *r, WaReceiverState state)
 
 	if (state == WA_STATE_STREAMING)
 	{
+		/* there is a server to be asked */
+		wa_wake_observer();
 		r->failures = 0;
 		if (r->reported != WA_CAUSE_NONE)
 		{

@@ -107,4 +107,12 @@ extern void wa_register_slot(int slot, const WaSlotControl *control,
  */
 extern bool wa_register_journal(const char *source, bool *full);
 
+/* ---- relation_names.c ---- */
+
+/*
+ * Enter what the files of names have that the catalog has not, if there is
+ * anything new or 'full' asks to look.  Raises errors.
+ */
+extern void wa_register_relations(int slot, const char *source, bool full);
+
 #endif /* WA_CATALOG_H */

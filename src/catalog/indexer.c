@@ -196,7 +196,8 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		return false;
 	if (pg_atomic_read_u32(&slot->index_wanted) != 0 ||
 		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
-		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal))
+		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
+		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed))
 		return true;
 	/*
 	 * The open segment has no news of its own, but is to be seen.  It has its

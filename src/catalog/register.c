@@ -500,5 +500,6 @@ wa_register_slot(int slot, const WaSlotControl *control, bool *full,
 							   values, NULL);
 		wa_catalog_commit();
 	}
+	wa_register_relations(slot, source, *full);
 	pfree(stat);
 }

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/file_perm.h"
@@ -299,4 +300,70 @@ wa_read_file(const char *path, size_t limit, size_t *len)
 	content[done] = '\0';
 	*len = done;
 	return content;
+}
+
+/* Make the directory entry of 'path' durable; false with errno set. */
+static bool
+sync_parent(const char *path)
+{
+	char dir[MAXPGPATH];
+	int fd;
+	int save_errno;
+	bool ok;
+
+	strlcpy(dir, path, sizeof(dir));
+	get_parent_directory(dir);
+	fd = open(dir, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ok = fsync(fd) == 0;
+	save_errno = errno;
+	close(fd);
+	errno = save_errno;
+	return ok;
+}
+
+uint64
+wa_append_lines(const char *path, const char *lines, size_t len)
+{
+	struct iovec part[2] = {{.iov_base = "\n", .iov_len = 1},
+							{.iov_base = unconstify(char *, lines), .iov_len = len}};
+	int first = 1;
+	struct stat st;
+	char last;
+	int fd;
+	ssize_t n;
+	int save_errno;
+
+	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, pg_file_create_mode);
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) != 0)
+		goto failed;
+	/* end what a crash left unfinished, so that it spoils no other line */
+	if (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n')
+		first = 0;
+	errno = 0;
+	n = writev(fd, part + first, 2 - first);
+	if (n != (ssize_t) len + 1 - first)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		goto failed;
+	}
+	if (fsync(fd) != 0)
+		goto failed;
+	/* its directory entry, when these were the first lines */
+	if (st.st_size == 0 && !sync_parent(path))
+		goto failed;
+	if (fstat(fd, &st) != 0)
+		goto failed;
+	close(fd);
+	return (uint64) st.st_size;
+
+failed:
+	save_errno = errno;
+	close(fd);
+	errno = save_errno;
+	return 0;
 }

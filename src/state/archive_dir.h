@@ -45,6 +45,15 @@ extern bool wa_make_directory(const char *path);
 extern void wa_write_file(const char *path, const char *content, size_t len);
 
 /*
+ * Append whole lines to 'path', made if missing, in one write, and make them
+ * durable.  A last line that a crash left without newline is ended first.
+ * Returns the file's size in bytes after it, or 0 with errno set; raises
+ * nothing, and keeps nothing open, so that a removed archive leaves no
+ * descriptor behind.
+ */
+extern uint64 wa_append_lines(const char *path, const char *lines, size_t len);
+
+/*
  * The content of 'path', palloc'd and NUL-terminated, its length in '*len';
  * NULL if the file does not exist.  More than 'limit' bytes is an error.
  */

@@ -3,20 +3,14 @@
  * journal.c
  *	  The journal of a source.  See journal.h.
  *
- * Several processes may append: a line goes out in one write with O_APPEND.
- * Nothing is kept open between two lines, so that a removed archive leaves no
- * descriptor behind.
+ * Several processes may append: see wa_append_lines.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "common/file_perm.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -24,9 +18,8 @@
 #include "archive_dir.h"
 #include "journal.h"
 
-/* ISO 8601 in UTC with microseconds, whatever TimeZone is. */
-static void
-format_time(TimestampTz t, char *buf, size_t size)
+void
+wa_format_utc(TimestampTz t, char *buf, size_t size)
 {
 	int64 usec = t + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	time_t sec = (time_t) (usec / USECS_PER_SEC);
@@ -38,8 +31,8 @@ format_time(TimestampTz t, char *buf, size_t size)
 	snprintf(buf, size, "%s.%06dZ", day, (int) (usec % USECS_PER_SEC));
 }
 
-static bool
-parse_time(const char *text, TimestampTz *t)
+bool
+wa_parse_utc(const char *text, TimestampTz *t)
 {
 	int year,
 		month,
@@ -66,7 +59,7 @@ format_line(const WaJournalEntry *entry, char *line, size_t *len)
 	WaJsonWriter w;
 	char stamp[64];
 
-	format_time(entry->time, stamp, sizeof(stamp));
+	wa_format_utc(entry->time, stamp, sizeof(stamp));
 	wa_json_begin(&w, line, WA_JOURNAL_LINE_LEN - 1);
 	wa_json_string(&w, "time", stamp);
 	wa_json_string(&w, "kind", entry->kind);
@@ -96,14 +89,8 @@ uint64
 wa_journal_append(const char *source, const WaJournalEntry *entry)
 {
 	char path[MAXPGPATH];
-	char buffer[WA_JOURNAL_LINE_LEN + 1];
-	char *line = buffer + 1;
+	char line[WA_JOURNAL_LINE_LEN];
 	size_t len;
-	struct stat st;
-	char last;
-	int fd;
-	ssize_t n;
-	int save_errno;
 
 	if (!wa_source_name_is_valid(source) ||
 		snprintf(path, sizeof(path), "%s/%s/journal", wa_directory, source) >= sizeof(path) ||
@@ -112,57 +99,7 @@ wa_journal_append(const char *source, const WaJournalEntry *entry)
 		errno = EINVAL;
 		return 0;
 	}
-	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, pg_file_create_mode);
-	if (fd < 0)
-		return 0;
-	if (fstat(fd, &st) != 0)
-		goto failed;
-	/* end what a crash left unfinished, so that it spoils no other line */
-	if (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n')
-	{
-		buffer[0] = '\n';
-		line = buffer;
-		len++;
-	}
-	errno = 0;
-	n = write(fd, line, len);
-	if (n != (ssize_t) len)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		goto failed;
-	}
-	if (fsync(fd) != 0)
-		goto failed;
-	/* its directory entry, when this was the first line */
-	if (st.st_size == 0)
-	{
-		char dir[MAXPGPATH];
-		int dirfd;
-
-		snprintf(dir, sizeof(dir), "%s/%s", wa_directory, source);
-		dirfd = open(dir, O_RDONLY | O_CLOEXEC);
-		if (dirfd < 0)
-			goto failed;
-		if (fsync(dirfd) != 0)
-		{
-			save_errno = errno;
-			close(dirfd);
-			errno = save_errno;
-			goto failed;
-		}
-		close(dirfd);
-	}
-	if (fstat(fd, &st) != 0)
-		goto failed;
-	close(fd);
-	return (uint64) st.st_size;
-
-failed:
-	save_errno = errno;
-	close(fd);
-	errno = save_errno;
-	return 0;
+	return wa_append_lines(path, line, len);
 }
 
 uint64
@@ -193,7 +130,7 @@ wa_journal_read(FILE *file, uint64 offset, WaJournalEntry *entry, bool *valid)
 	memset(entry, 0, sizeof(*entry));
 	if (too_long || !wa_json_valid(line, len) ||
 		!wa_json_get_string(line, len, "time", stamp, sizeof(stamp)) ||
-		!parse_time(stamp, &entry->time) ||
+		!wa_parse_utc(stamp, &entry->time) ||
 		!wa_json_get_string(line, len, "kind", entry->kind, sizeof(entry->kind)) ||
 		!wa_json_get_string(line, len, "severity", entry->severity,
 							sizeof(entry->severity)) ||

@@ -26,6 +26,14 @@
 #define WA_JOURNAL_MESSAGE_LEN 1024
 
 /*
+ * ISO 8601 in UTC with microseconds, whatever TimeZone is: into WA_UTC_LEN
+ * bytes, and back; false if 'text' is anything else.
+ */
+#define WA_UTC_LEN 64
+extern void wa_format_utc(TimestampTz t, char *buf, size_t size);
+extern bool wa_parse_utc(const char *text, TimestampTz *t);
+
+/*
  * Kinds that the receiver writes:
  *	 state (a cause came or went), slot_created, timeline (streaming went on to
  *	 'timeline' at 'from_lsn'; the one before in 'parent'), divergence (the

@@ -74,6 +74,8 @@ startup_shmem(void)
 		pg_atomic_init_u32(&wa_shared->host.indexers, 0);
 		pg_atomic_init_u32(&wa_shared->host.mirror_pid, 0);
 		wa_progress_init(wa_shared->progress);
+		pg_atomic_init_u32(&wa_shared->host.observer_pid, 0);
+		pg_atomic_init_u32(&wa_shared->host.observer_procno, 0);
 		for (int i = 0; i < wa_max_sources; i++)
 		{
 			WaSourceSlot *slot = &wa_shared->slot[i];
@@ -87,6 +89,9 @@ startup_shmem(void)
 			pg_atomic_init_u64(&slot->indexed_journal, 0);
 			pg_atomic_init_u32(&slot->index_wanted, 0);
 			pg_atomic_init_u32(&slot->index_count, 0);
+			pg_atomic_init_u32(&slot->observer_count, 0);
+			pg_atomic_init_u64(&slot->names_written, 0);
+			pg_atomic_init_u64(&slot->names_indexed, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -183,6 +188,15 @@ wa_read_progress(int entry, WaProgress *progress)
 }
 
 void
+wa_read_observer(int slot, WaObserverStat *stat)
+{
+	read_consistent(&wa_shared->slot[slot].observer_count, stat,
+					&wa_shared->slot[slot].observer, sizeof(WaObserverStat));
+	stat->heartbeat_error[sizeof(stat->heartbeat_error) - 1] = '\0';
+	stat->names_error[sizeof(stat->names_error) - 1] = '\0';
+}
+
+void
 wa_read_host(WaHostState *state, char *error, TimestampTz *start)
 {
 	WaHost *copy = palloc(sizeof(WaHost));
@@ -214,6 +228,13 @@ wa_wake_launcher(void)
 {
 	if (pg_atomic_read_u32(&wa_shared->host.launcher_pid) != 0)
 		SetLatch(&GetPGProcByNumber(pg_atomic_read_u32(&wa_shared->host.launcher_procno))->procLatch);
+}
+
+void
+wa_wake_observer(void)
+{
+	if (pg_atomic_read_u32(&wa_shared->host.observer_pid) != 0)
+		SetLatch(&GetPGProcByNumber(pg_atomic_read_u32(&wa_shared->host.observer_procno))->procLatch);
 }
 
 static void

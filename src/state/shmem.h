@@ -15,6 +15,7 @@
  *	 slot.finished	the slot's receiver alone (a ring)
  *	 slot.index		the indexer that holds slot.indexer_pid
  *	 progress		the process whose pid the entry has
+ *	 slot.observer	the observer alone
  *	 host			the launcher alone, but for the atomics
  *
  * No field is a pointer.  A slot whose generation changed belongs to another
@@ -68,7 +69,9 @@ typedef struct WaSlotControl
 	uint32 generation; /* of this use of the slot */
 	uint64 revision;   /* of the settings that the receiver runs with */
 	WaDesiredState desired;
-	WaCause cause; /* why the launcher could not start a receiver */
+	WaCause cause;         /* why the launcher could not start a receiver */
+	int heartbeat_ms;      /* as in the settings, for the observer */
+	int relation_names_ms; /* 0: off */
 	char error[WA_ERROR_LEN];
 } WaSlotControl;
 
@@ -128,6 +131,24 @@ typedef struct WaIndexStat
 	TimestampTz commit_time;
 } WaIndexStat;
 
+#define WA_OBSERVER_ERROR_LEN 512
+
+/* What the observer has done for a source. */
+typedef struct WaObserverStat
+{
+	uint32 generation;                /* of the slot's use that it belongs to; else it says nothing */
+	TimestampTz heartbeat_time;       /* last commit that it made on the server, 0: none */
+	uint64 heartbeat_xid;             /* its full transaction id */
+	TimestampTz heartbeat_error_time; /* 0: none */
+	char heartbeat_error[WA_OBSERVER_ERROR_LEN];
+	TimestampTz names_time;       /* last time that it asked all databases, 0: never */
+	int databases;                /* that allow connections, at that time */
+	int databases_failed;         /* of which it could not ask so many */
+	uint64 relations;             /* whose names are known */
+	TimestampTz names_error_time; /* 0: none */
+	char names_error[WA_OBSERVER_ERROR_LEN];
+} WaObserverStat;
+
 typedef struct WaSourceSlot
 {
 	/* written by the launcher */
@@ -154,6 +175,11 @@ typedef struct WaSourceSlot
 	pg_atomic_uint32 index_wanted;     /* a full pass is due (start, rescan) */
 	pg_atomic_uint32 index_count;
 	WaIndexStat index;
+
+	pg_atomic_uint32 observer_count;
+	WaObserverStat observer;
+	pg_atomic_uint64 names_written; /* grows when the file of names does */
+	pg_atomic_uint64 names_indexed; /* names_written at the last pass */
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
@@ -194,6 +220,8 @@ typedef struct WaHost
 	pg_atomic_uint32 catalog_state; /* WaCatalogState */
 	pg_atomic_uint32 indexers;      /* running indexer workers */
 	pg_atomic_uint32 mirror_pid;    /* the indexer that mirrors settings, or 0 */
+	pg_atomic_uint32 observer_pid;  /* 0: not running */
+	pg_atomic_uint32 observer_procno;
 } WaHost;
 
 typedef struct WaShared
@@ -218,6 +246,7 @@ extern void wa_read_control(int slot, WaSlotControl *control);
 extern void wa_read_stat(int slot, WaReceiverStat *stat);
 extern void wa_read_index(int slot, WaIndexStat *index);
 extern uint32 wa_read_progress(int entry, WaProgress *progress); /* returns the pid, 0: free */
+extern void wa_read_observer(int slot, WaObserverStat *stat);
 extern void wa_read_host(WaHostState *state, char *error, TimestampTz *start);
 
 /*
@@ -230,8 +259,9 @@ extern void wa_end_change(pg_atomic_uint32 *count);
 /* The slot of the source called 'name', or -1. */
 extern int wa_find_slot(const char *name);
 
-/* Wake the launcher; harmless while there is none. */
+/* Wake the launcher, or the observer; harmless while there is none. */
 extern void wa_wake_launcher(void);
+extern void wa_wake_observer(void);
 
 /*
  * Have the catalog mirrored to the sources' files when the present

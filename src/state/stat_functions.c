@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "../settings.h"
 #include "archive_dir.h"
@@ -31,9 +32,11 @@
 /* With receive_timeout = 0: a server that is silent for longer may be frozen. */
 #define DEFAULT_SILENCE_MS 60000
 #define HOST_STATE_COLUMNS 13
+#define OBSERVER_STATE_COLUMNS 14
 
 PG_FUNCTION_INFO_V1(wa_receiver_state);
 PG_FUNCTION_INFO_V1(wa_host_state);
+PG_FUNCTION_INFO_V1(wa_observer_state);
 PG_FUNCTION_INFO_V1(wa_notify_catalog_changed);
 PG_FUNCTION_INFO_V1(wa_request_index);
 
@@ -362,12 +365,59 @@ wa_host_state(PG_FUNCTION_ARGS)
 	set_int(values, nulls, &n, (int) pg_atomic_read_u32(&host->indexers), true);
 	set_int(values, nulls, &n, sources, true);
 	set_int(values, nulls, &n, wa_shared->max_sources, true);
-	set_int(values, nulls, &n, wa_max_sources + wa_max_indexers + 1, true);
+	set_int(values, nulls, &n, wa_max_sources + wa_max_indexers + WA_OTHER_WORKERS, true);
 	set_int(values, nulls, &n, max_worker_processes, true);
 	set_bigint(values, nulls, &n, free_bytes, free_known);
 	set_bigint(values, nulls, &n, (uint64) wa_min_free_space * 1024 * 1024, true);
 	Assert(n == HOST_STATE_COLUMNS);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return (Datum) 0;
+}
+
+/* walarchive.observer_state(): a row for each source in shared memory. */
+Datum
+wa_observer_state(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = wa_begin_rows(fcinfo, OBSERVER_STATE_COLUMNS);
+	WaSlotControl *control = palloc(sizeof(WaSlotControl));
+	WaObserverStat *stat = palloc(sizeof(WaObserverStat));
+	uint32 pid = pg_atomic_read_u32(&wa_shared->host.observer_pid);
+
+	for (int i = 0; i < wa_shared->max_sources; i++)
+	{
+		Datum values[OBSERVER_STATE_COLUMNS] = {0};
+		bool nulls[OBSERVER_STATE_COLUMNS] = {0};
+		bool asked;
+		int n = 0;
+
+		wa_read_control(i, control);
+		if (!control->in_use || !wa_source_name_is_valid(control->name))
+			continue;
+		wa_read_observer(i, stat);
+		/* of another source that had this slot */
+		if (stat->generation != control->generation)
+			memset(stat, 0, sizeof(*stat));
+		asked = stat->names_time != 0;
+		set_text(values, nulls, &n, control->name);
+		set_int(values, nulls, &n, (int) pid, pid != 0);
+		set_interval(values, nulls, &n, control->heartbeat_ms * INT64CONST(1000),
+					 control->heartbeat_ms != 0);
+		set_time(values, nulls, &n, stat->heartbeat_time);
+		values[n] = FullTransactionIdGetDatum(FullTransactionIdFromU64(stat->heartbeat_xid));
+		nulls[n++] = (stat->heartbeat_xid == 0);
+		set_text(values, nulls, &n, stat->heartbeat_error);
+		set_time(values, nulls, &n, stat->heartbeat_error_time);
+		set_interval(values, nulls, &n, control->relation_names_ms * INT64CONST(1000),
+					 control->relation_names_ms != 0);
+		set_time(values, nulls, &n, stat->names_time);
+		set_int(values, nulls, &n, stat->databases, asked);
+		set_int(values, nulls, &n, stat->databases_failed, asked);
+		set_bigint(values, nulls, &n, stat->relations, asked);
+		set_text(values, nulls, &n, stat->names_error);
+		set_time(values, nulls, &n, stat->names_error_time);
+		Assert(n == OBSERVER_STATE_COLUMNS);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
 	return (Datum) 0;
 }
 
