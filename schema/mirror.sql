@@ -480,6 +480,7 @@ BEGIN
 	WHERE s.source = p_source AND s.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.timeline t
 	WHERE t.source = p_source AND t.system_identifier <> ALL (p_clusters);
+	PERFORM walarchive.forget_verified(p_source, p_clusters);
 	DELETE FROM walarchive.decode_progress d
 	WHERE d.source = p_source AND d.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.restore_point r
@@ -603,6 +604,7 @@ BEGIN
 	DELETE FROM walarchive.timeline t WHERE t.source = p_source;
 	DELETE FROM walarchive.gap g WHERE g.source = p_source;
 	PERFORM walarchive.forget_decoded(p_source);
+	PERFORM walarchive.forget_verified(p_source, '{}');
 	DELETE FROM walarchive.index_progress p WHERE p.source = p_source;
 	PERFORM walarchive.forget_relations(p_source);
 	-- else the last line of the journal tells it

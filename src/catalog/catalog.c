@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "pgstat.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -19,6 +20,26 @@
 
 /* The memory context of the caller of wa_catalog_begin. */
 static MemoryContext caller_context = NULL;
+
+void
+wa_catalog_session(void)
+{
+	static const char *const setting[][2] = {
+		{"search_path", ""},
+		/* what a crash loses is made again from the files: no flush for it */
+		{"synchronous_commit", "off"},
+		{"lock_timeout", "10s"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"row_security", "off"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(setting); i++)
+		SetConfigOption(setting[i][0], setting[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
 
 void
 wa_catalog_begin(const char *activity)

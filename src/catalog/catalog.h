@@ -62,6 +62,12 @@ extern int64 wa_wal_file_size(const char *source, uint64 sysid,
 /* ---- catalog.c ---- */
 
 /*
+ * The settings of a worker that keep it out of other people's way: a commit of
+ * the catalog never waits for a standby, a lock is not waited for for ever.
+ */
+extern void wa_catalog_session(void);
+
+/*
  * Start a transaction of the indexer with SPI and a snapshot; 'activity' is
  * shown in pg_stat_activity.  Commit it; the caller's memory context is
  * current again afterwards.

@@ -497,7 +497,7 @@ read_segment(WaVerify *v, FileRead *f)
 		}
 		offset += n;
 		if (v->bytes - v->shown_bytes >= PROGRESS_BYTES)
-			wa_verify_progress(v, c->start + offset);
+			wa_verify_progress(v, c->start + offset - 1);
 	}
 	if (hash && offset == size && pg_cryptohash_final(v->sha, c->sha256, sizeof(c->sha256)) >= 0)
 		c->sum = wa_verify_compare(v, c->segno, c->sha256);
