@@ -8,11 +8,9 @@
  * What is new or has changed becomes a line of the file <cluster>/relations
  * (relation_file.h); the indexer enters the lines in the catalog.
  *
- * What the file says is remembered as a digest for each mapping, so that a
- * server where nothing changes costs no write.  The memory is made from the
- * file before the first pass, forgotten whenever a line could not be written,
- * and cleared of what is gone after a pass; so it has as many entries as there
- * are relations, and no more than MAX_KNOWN.
+ * What the file says is kept in mind (known_names.h), so that a server where
+ * nothing changes costs no write; it is forgotten whenever a line could not be
+ * written.
  *
  * A database that refuses is left out, and asked at growing intervals, so as not
  * to fill its server's log.
@@ -23,33 +21,21 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "common/hashfn.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "nodes/pg_list.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "../state/archive_dir.h"
-#include "../state/relation_file.h"
+#include "known_names.h"
 #include "observer.h"
 
 /* Servers that are asked at the same time. */
 #define MAX_ASKING 4
 
-/* Mappings that are remembered, of one server; 50 bytes each. */
-#define MAX_KNOWN 500000
 #define MAX_DATABASES 10000
 
-/* Before others get a turn: rows of an answer, lines of the file. */
+/* Rows of an answer before others get a turn. */
 #define ROWS_AT_ONCE 2000
-#define LINES_AT_ONCE 5000
-
-#define WRITE_SIZE (256 * 1024)
 
 #define CONNECT_TIMEOUT_MS 10000
 #define QUERY_TIMEOUT_MS 60000
@@ -99,25 +85,10 @@
 typedef enum NamesPhase
 {
 	NAMES_IDLE,
-	NAMES_LOADING,  /* reading the file into memory */
+	NAMES_LOADING,  /* reading the file */
 	NAMES_LISTING,  /* connecting for, and reading, the list of databases */
 	NAMES_RELATIONS /* the same for the relations of a database */
 } NamesPhase;
-
-/* A mapping that the file has. */
-typedef struct KnownKey
-{
-	Oid database;    /* 0: a tablespace's name */
-	Oid tablespace;  /* 0: a database's name */
-	Oid relfilenode; /* 0: one of the two */
-} KnownKey;
-
-typedef struct Known
-{
-	KnownKey key;
-	uint32 pass; /* in which it was seen last */
-	uint64 digest;
-} Known;
 
 /* A database of the server. */
 typedef struct Database
@@ -139,19 +110,13 @@ struct WaNames
 	TimestampTz due;
 	int failures;
 
-	/* what the file has */
-	uint64 system_identifier; /* of the cluster that 'known' is about */
-	HTAB *known;              /* NULL: not loaded */
-	bool loaded;
-	uint64 file_size; /* that we have read or written */
+	WaKnownNames *known; /* of the cluster; NULL: begin anew */
 
 	/* the pass under way */
-	uint32 pass;
 	uint64 told_identifier;            /* by the server */
 	List *databases;                   /* of Database, the one connected to first */
 	List *before;                      /* those of the pass before, for their failures */
 	int next;                          /* in databases, that is asked or is to be */
-	StringInfoData lines;              /* to be written */
 	char error[WA_OBSERVER_ERROR_LEN]; /* the first database that failed */
 	int failed;
 };
@@ -187,86 +152,8 @@ static void
 forget_known(WaNames *names)
 {
 	if (names->known != NULL)
-		hash_destroy(names->known);
+		MemoryContextDelete(names->known->context);
 	names->known = NULL;
-	names->loaded = false;
-	names->file_size = 0;
-}
-
-static void
-make_known(WaNames *names, uint64 sysid)
-{
-	HASHCTL ctl = {.keysize = sizeof(KnownKey), .entrysize = sizeof(Known), .hcxt = names->context};
-
-	forget_known(names);
-	names->known = hash_create("walarchive names", 1024, &ctl,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	names->system_identifier = sysid;
-}
-
-static uint64
-digest_text(const char *text, uint64 seed)
-{
-	return DatumGetUInt64(hash_any_extended((const unsigned char *) text, (int) strlen(text), seed));
-}
-
-/* A digest of what a line says of its key. */
-static uint64
-digest_of(const WaRelationLine *line)
-{
-	uint64 seed = (uint64) line->relation << 8 | (unsigned char) line->kind;
-
-	switch (line->line)
-	{
-		case WA_LINE_DATABASE:
-			return digest_text(line->database_name, 1);
-		case WA_LINE_TABLESPACE:
-			return digest_text(line->name, 1);
-		case WA_LINE_RELATION:
-			return digest_text(line->table, digest_text(line->name, seed));
-	}
-	return 0;
-}
-
-/* Forget what the present pass has not seen, to make room for what it sees. */
-static void
-evict(WaNames *names)
-{
-	HASH_SEQ_STATUS status;
-	Known *known;
-
-	hash_seq_init(&status, names->known);
-	while ((known = hash_seq_search(&status)) != NULL)
-	{
-		if (known->pass != names->pass)
-			(void) hash_search(names->known, &known->key, HASH_REMOVE, NULL);
-	}
-}
-
-/*
- * Remember a line.  True if it says something new.  '*full' is set where there
- * is no room for it.
- */
-static bool
-remember(WaNames *names, const WaRelationLine *line, bool *full)
-{
-	KnownKey key = {line->database, line->tablespace, line->relfilenode};
-	uint64 digest = digest_of(line);
-	bool found;
-	Known *known;
-
-	if (hash_get_num_entries(names->known) >= MAX_KNOWN &&
-		hash_search(names->known, &key, HASH_FIND, NULL) == NULL)
-	{
-		*full = true;
-		return false;
-	}
-	known = hash_search(names->known, &key, HASH_ENTER, &found);
-	known->pass = names->phase == NAMES_LOADING ? 0 : names->pass;
-	if (found && known->digest == digest)
-		return false;
-	known->digest = digest;
-	return true;
 }
 
 static Database *
@@ -284,142 +171,32 @@ find_database(List *databases, Oid oid)
 	return NULL;
 }
 
-/* After a pass: what was there before and was not seen in it is gone. */
-static void
-sweep(WaNames *names)
+/* A relation that the pass has not seen: is it gone, or was nobody asked? */
+static bool
+is_gone(void *arg, Oid oid)
 {
-	HASH_SEQ_STATUS status;
-	Known *known;
-	Oid last = InvalidOid;
-	Database *database = NULL;
+	const Database *database = find_database(arg, oid);
 
-	hash_seq_init(&status, names->known);
-	while ((known = hash_seq_search(&status)) != NULL)
-	{
-		if (known->pass == names->pass)
-			continue;
-		if (known->key.database != 0 && known->key.relfilenode != 0)
-		{
-			if (known->key.database != last)
-				database = find_database(names->databases, known->key.database);
-			last = known->key.database;
-			/* not asked: nothing is known of it */
-			if (database != NULL && !database->asked)
-				continue;
-		}
-		(void) hash_search(names->known, &known->key, HASH_REMOVE, NULL);
-	}
+	return database == NULL || database->asked;
 }
 
-/* ---- the file ---- */
-
-/* Read on in the file; true when all of it is in memory. */
+/* Hand a result of known_names.c on: false with sql.error set. */
 static bool
-load_some(WaWatch *w, WaNames *names)
+check_known(WaNames *names, bool ok)
 {
-	WaRelationLine *line = palloc(sizeof(WaRelationLine));
-	char path[MAXPGPATH];
-	FILE *file;
-	bool full = false;
-	int n;
-
-	wa_relation_path(path, w->control.name, names->system_identifier);
-	file = fopen(path, "re");
-	if (file == NULL)
-	{
-		if (errno == ENOENT)
-			return true;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
-	}
-	if (fseeko(file, (off_t) names->file_size, SEEK_SET) != 0)
-	{
-		fclose(file);
-		return true;
-	}
-	for (n = 0; n < LINES_AT_ONCE; n++)
-	{
-		bool valid;
-		uint64 len = wa_relation_read(file, line, &valid);
-
-		if (len == 0)
-			break;
-		names->file_size += len;
-		if (valid)
-			(void) remember(names, line, &full);
-	}
-	fclose(file);
-	pfree(line);
-	return n < LINES_AT_ONCE;
+	if (!ok)
+		strlcpy(names->sql.error, names->known->error, sizeof(names->sql.error));
+	return ok;
 }
 
-/* Somebody took lines away: what memory says is not in the file. */
+/* Write what is new; the indexers hear of it. */
 static bool
-file_has_shrunk(const WaWatch *w, const WaNames *names)
+write_lines(WaNames *names)
 {
-	char path[MAXPGPATH];
-	struct stat st;
+	bool ok = wa_known_write(names->known);
 
-	wa_relation_path(path, w->control.name, names->system_identifier);
-	return (stat(path, &st) == 0 ? (uint64) st.st_size : 0) < names->file_size;
-}
-
-/* Write the lines that were gathered; false with names->sql.error set. */
-static bool
-write_lines(WaWatch *w, WaNames *names)
-{
-	char path[MAXPGPATH];
-	uint64 size;
-
-	if (names->lines.len == 0)
-		return true;
-	wa_relation_path(path, w->control.name, names->system_identifier);
-	size = wa_append_lines(path, names->lines.data, names->lines.len);
-	if (size == 0)
-	{
-		int save_errno = errno;
-
-		/* what memory says is not in the file */
-		forget_known(names);
-		snprintf(names->sql.error, sizeof(names->sql.error),
-				 "could not write file \"%s\": %s", path, strerror(save_errno));
-		return false;
-	}
-	names->file_size = size;
-	resetStringInfo(&names->lines);
-	pg_atomic_fetch_add_u64(&w->slot->names_written, 1);
 	wa_wake_launcher();
-	return true;
-}
-
-/* Take a line: remember and gather it if it is new. */
-static bool
-take_line(WaWatch *w, WaNames *names, WaRelationLine *line)
-{
-	char text[WA_RELATION_LINE_LEN];
-	size_t len;
-	bool full = false;
-	bool fresh = remember(names, line, &full);
-
-	if (full)
-	{
-		/* what is gone from the server takes no room from what is there */
-		full = false;
-		evict(names);
-		fresh = remember(names, line, &full);
-	}
-	if (!fresh)
-	{
-		if (full)
-			snprintf(names->sql.error, sizeof(names->sql.error),
-					 "the server has more than %d relations", MAX_KNOWN);
-		return !full;
-	}
-	len = wa_relation_format(line, text, sizeof(text));
-	if (len > 0)
-		appendBinaryStringInfo(&names->lines, text, (int) len);
-	return names->lines.len < WRITE_SIZE || write_lines(w, names);
+	return check_known(names, ok);
 }
 
 /* ---- a pass ---- */
@@ -448,9 +225,6 @@ end_pass(WaNames *names)
 {
 	wa_sql_close(&names->sql);
 	names->phase = NAMES_IDLE;
-	if (names->lines.data != NULL)
-		pfree(names->lines.data);
-	memset(&names->lines, 0, sizeof(names->lines));
 	list_free_deep(names->before);
 	names->before = NIL;
 }
@@ -462,8 +236,8 @@ wa_names_failed(WaWatch *w, TimestampTz now, const char *error)
 
 	if (names == NULL || names->phase == NAMES_IDLE)
 		return;
-	/* lines that are not written may be known already */
-	if (names->lines.len > 0)
+	/* lines that are not written are in mind already */
+	if (names->known != NULL && names->known->lines.len > 0)
 		forget_known(names);
 	names->due = now + backoff_ms(w, names->failures) * 1000;
 	names->failures = Min(names->failures + 1, 30);
@@ -483,7 +257,7 @@ wa_names_restart(WaWatch *w)
 		return;
 	if (names->phase != NAMES_IDLE)
 	{
-		if (names->lines.len > 0)
+		if (names->known != NULL && names->known->lines.len > 0)
 			forget_known(names);
 		end_pass(names);
 	}
@@ -501,15 +275,10 @@ wa_names_restart(WaWatch *w)
 static void
 begin_pass(WaNames *names)
 {
-	MemoryContext old = MemoryContextSwitchTo(names->context);
-
-	initStringInfo(&names->lines);
-	MemoryContextSwitchTo(old);
 	/* the failures of those before are looked up when the list has come */
 	list_free_deep(names->before);
 	names->before = names->databases;
 	names->databases = NIL;
-	names->pass++;
 	names->next = 0;
 	names->failed = 0;
 	names->error[0] = '\0';
@@ -524,7 +293,7 @@ finish_pass(WaWatch *w, WaNames *names, TimestampTz now)
 
 	foreach (lc, names->databases)
 		asked += ((Database *) lfirst(lc))->allows;
-	sweep(names);
+	wa_known_sweep(names->known, is_gone, names->databases);
 	names->failures = 0;
 	names->due = now + w->control.relation_names_ms * INT64CONST(1000);
 	WA_OBSERVED(
@@ -532,7 +301,7 @@ finish_pass(WaWatch *w, WaNames *names, TimestampTz now)
 		observed->names_time = now;
 		observed->databases = asked;
 		observed->databases_failed = names->failed;
-		observed->relations = (uint64) hash_get_num_entries(names->known);
+		observed->relations = (uint64) hash_get_num_entries(names->known->table);
 		if (names->failed > 0) {
 			strlcpy(observed->names_error, names->error, WA_OBSERVER_ERROR_LEN);
 			observed->names_error_time = now;
@@ -603,7 +372,7 @@ bad_answer(WaNames *names)
 
 /* A row of the list; false with an error. */
 static bool
-take_list_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz now)
+take_list_row(WaNames *names, const PGresult *row, TimestampTz now)
 {
 	WaRelationLine *line = palloc0(sizeof(WaRelationLine));
 	MemoryContext old;
@@ -618,11 +387,11 @@ take_list_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz now)
 	if (kind == 's')
 		names->told_identifier = strtou64(PQgetvalue(row, 0, 2), NULL, 10);
 	/* it comes first: nothing of another server is taken for one of this */
-	if (names->told_identifier != names->system_identifier)
+	if (names->told_identifier != names->known->system_identifier)
 	{
 		snprintf(names->sql.error, sizeof(names->sql.error),
 				 "the server has system identifier " UINT64_FORMAT ", not " UINT64_FORMAT,
-				 names->told_identifier, names->system_identifier);
+				 names->told_identifier, names->known->system_identifier);
 		return false;
 	}
 	if (kind == 's')
@@ -633,7 +402,7 @@ take_list_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz now)
 		if (!get_oid(row, 1, &line->tablespace) ||
 			!get_text(row, 2, line->name, WA_OBJECT_NAME_LEN))
 			return bad_answer(names);
-		return take_line(w, names, line);
+		return check_known(names, wa_known_take(names->known, line));
 	}
 	line->line = WA_LINE_DATABASE;
 	if (!get_oid(row, 1, &line->database) ||
@@ -657,12 +426,12 @@ take_list_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz now)
 	/* the one that we are connected to comes first */
 	names->databases = PQgetvalue(row, 0, 4)[0] == 't' ? lcons(database, names->databases) : lappend(names->databases, database);
 	MemoryContextSwitchTo(old);
-	return take_line(w, names, line);
+	return check_known(names, wa_known_take(names->known, line));
 }
 
 /* A relation; false with an error. */
 static bool
-take_relation_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz now)
+take_relation_row(WaNames *names, const PGresult *row, TimestampTz now)
 {
 	const Database *database = list_nth(names->databases, names->next);
 	WaRelationLine line;
@@ -683,7 +452,7 @@ take_relation_row(WaWatch *w, WaNames *names, const PGresult *row, TimestampTz n
 	line.kind = PQgetvalue(row, 0, 3)[0];
 	if (strchr("rmSit", line.kind) == NULL || line.kind == '\0')
 		return bad_answer(names);
-	return take_line(w, names, &line);
+	return check_known(names, wa_known_take(names->known, &line));
 }
 
 /* ---- from database to database ---- */
@@ -698,8 +467,8 @@ database_failed(WaWatch *w, WaNames *names, TimestampTz now)
 	Database *database = list_nth(names->databases, names->next);
 
 	wa_sql_close(&names->sql);
-	database->not_before = now + backoff_ms(w, database->failures) * 1000;
 	database->failures = Min(database->failures + 1, 30);
+	database->not_before = now + backoff_ms(w, database->failures) * 1000;
 	strlcpy(database->error, names->sql.error, sizeof(database->error));
 	if (names->failed++ == 0)
 		snprintf(names->error, sizeof(names->error), "database \"%s\": %s",
@@ -742,9 +511,9 @@ next_database(WaWatch *w, WaNames *names, TimestampTz now)
 
 /* The list is whole. */
 static bool
-list_done(WaWatch *w, WaNames *names)
+list_done(WaNames *names)
 {
-	if (!write_lines(w, names))
+	if (!write_lines(names))
 		return false;
 	names->phase = NAMES_RELATIONS;
 	if (names->databases == NIL)
@@ -754,7 +523,7 @@ list_done(WaWatch *w, WaNames *names)
 
 /* A database has said all: its lines are written before the next is asked. */
 static bool
-database_done(WaWatch *w, WaNames *names)
+database_done(WaNames *names)
 {
 	Database *database = list_nth(names->databases, names->next);
 
@@ -763,7 +532,7 @@ database_done(WaWatch *w, WaNames *names)
 	database->not_before = 0;
 	names->next++;
 	wa_sql_close(&names->sql);
-	return write_lines(w, names);
+	return write_lines(names);
 }
 
 /* Begin a pass where one is due; when to look again. */
@@ -774,9 +543,13 @@ start_if_due(WaWatch *w, WaNames *names, TimestampTz now, int *running)
 		return names->due;
 	if (*running >= MAX_ASKING)
 		return now + 200 * 1000;
-	if (names->known == NULL || names->system_identifier != w->stat->system_identifier ||
-		file_has_shrunk(w, names))
-		make_known(names, w->stat->system_identifier);
+	if (names->known != NULL &&
+		(names->known->system_identifier != w->stat->system_identifier ||
+		 wa_known_is_stale(names->known)))
+		forget_known(names);
+	if (names->known == NULL)
+		names->known = wa_known_create(names->context, w->control.name,
+									   w->stat->system_identifier, &w->slot->names_written);
 	begin_pass(names);
 	names->phase = NAMES_LOADING;
 	(*running)++;
@@ -811,9 +584,9 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 		return start_if_due(w, names, now, running);
 	if (names->phase == NAMES_LOADING)
 	{
-		if (!names->loaded && !load_some(w, names))
+		if (!wa_known_load(names->known))
 			return 0;
-		names->loaded = true;
+		wa_known_begin_pass(names->known);
 		names->phase = NAMES_LISTING;
 		if (!wa_observer_connect(w, &names->sql, NULL, APPLICATION_NAME, SETTINGS, CONNECT_TIMEOUT_MS))
 			return fail_pass(w, names, now);
@@ -834,13 +607,13 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 				ok = wa_sql_send(&names->sql, listing ? LIST_QUERY : RELATION_QUERY, QUERY_TIMEOUT_MS);
 				break;
 			case WA_SQL_ROW:
-				ok = listing ? take_list_row(w, names, row, now) : take_relation_row(w, names, row, now);
+				ok = listing ? take_list_row(names, row, now) : take_relation_row(names, row, now);
 				PQclear(row);
 				if (!ok)
 					return fail_pass(w, names, now);
 				break;
 			case WA_SQL_DONE:
-				if (!(listing ? list_done(w, names) : database_done(w, names)))
+				if (!(listing ? list_done(names) : database_done(names)))
 					return fail_pass(w, names, now);
 				/* the first database is asked over the connection that is there */
 				if (listing)
@@ -860,7 +633,7 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 			if (listing && names->phase == NAMES_LISTING)
 				return fail_pass(w, names, now);
 			database_failed(w, names, now);
-			if (!write_lines(w, names))
+			if (!write_lines(names))
 				return fail_pass(w, names, now);
 			if (!next_database(w, names, now))
 			{
