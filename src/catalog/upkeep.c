@@ -145,6 +145,8 @@ lock_source(const char *source)
 				 errmsg("table walarchive.segment does not exist")));
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, table,
 					   hash_bytes((const unsigned char *) source, strlen(source)), 0);
+	/* those are released at any exit, the server's own only at that of a transaction */
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
 	result = LockAcquire(&tag, ExclusiveLock, true, true);
 	wa_catalog_commit();
 	if (result == LOCKACQUIRE_NOT_AVAIL)

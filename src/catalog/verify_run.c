@@ -242,7 +242,6 @@ verify_sums(Run *run)
 	uint64 offset = 0;
 	int64 wrong = -1;
 	int64 known;
-	int count = 0;
 	bool more = true;
 	char text[256];
 	FILE *sums;
@@ -268,6 +267,7 @@ verify_sums(Run *run)
 			add_good(run, "wal.sha256", 0, 0);
 		return;
 	}
+	FreeFile(sums);
 	if (size < (uint64) Max(known, 0))
 	{
 		wrong = (int64) size;
@@ -275,10 +275,18 @@ verify_sums(Run *run)
 	}
 	while (wrong < 0 && more)
 	{
+		int count = 0;
+		int bad;
+
 		CHECK_FOR_INTERRUPTS();
-		more = offset < size && wa_next_sum(sums, offset, &line[count]);
-		if (more)
+		/* a file does not stay open over a transaction */
+		sums = wa_open_sums(source, run->sysid, &size);
+		more = sums != NULL && fseeko(sums, (off_t) offset, SEEK_SET) == 0;
+		while (more && wrong < 0 && count < WA_BATCH_ROWS)
 		{
+			more = offset < size && wa_next_sum(sums, offset, &line[count]);
+			if (!more)
+				break;
 			start[count] = offset;
 			offset = line[count].next;
 			if (!line[count].valid)
@@ -289,20 +297,15 @@ verify_sums(Run *run)
 			else
 				count++;
 		}
-		if (count == WA_BATCH_ROWS || !more || wrong >= 0)
+		if (sums != NULL)
+			FreeFile(sums);
+		bad = compare_lines(run, line, count, (uint64) Max(known, 0));
+		if (bad >= 0)
 		{
-			int bad = compare_lines(run, line, count, (uint64) Max(known, 0));
-
-			if (bad >= 0)
-			{
-				wrong = (int64) start[bad];
-				snprintf(text, sizeof(text), "has a line for %s that was not written so", line[bad].name);
-			}
-			count = 0;
-			MemoryContextReset(run->scratch);
+			wrong = (int64) start[bad];
+			snprintf(text, sizeof(text), "has a line for %s that was not written so", line[bad].name);
 		}
 	}
-	FreeFile(sums);
 	if (wrong >= 0)
 	{
 		WaMsgDamage damage = {0};
