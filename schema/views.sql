@@ -161,6 +161,37 @@ WITH host AS MATERIALIZED (
 						   ORDER BY g.detected_at DESC LIMIT 1) l ON true
 
 	UNION ALL
+	-- files that verify() or the indexer found damaged, of the current cluster
+	SELECT s.name, 'damage',
+		   CASE
+			   WHEN d.damaged > 0 THEN 'critical'
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false THEN 'unknown'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN d.damaged > 0 THEN pg_catalog.format('%s damaged file(s) in the archive: %s', d.damaged,
+														 pg_catalog.array_to_string(d.files[1:3], ', ') || CASE WHEN d.damaged > 3 THEN ', ...' ELSE '' END)
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false THEN 'the catalog has not been compared with the files yet'
+			   ELSE pg_catalog.format('no damage is known; the files have %s',
+									  coalesce('all been read again after ' || v.verified_since, 'never been read again'))
+		   END,
+		   CASE WHEN d.damaged > 0 THEN 'No restore can pass a damaged file. walarchive.damage and walarchive.segment tell what is wrong. Put a good copy in its place, from another archive or the server, and run walarchive.verify; else take a new base backup.'
+				WHEN v.verified_since IS NULL THEN 'walarchive.verify(name) reads all files and checks them.' END
+	FROM source s
+		CROSS JOIN host h
+		LEFT JOIN walarchive.source c ON c.name = s.name
+		LEFT JOIN walarchive.verification v ON v.source = s.name AND v.system_identifier = coalesce(c.system_identifier, s.system_identifier)
+		LEFT JOIN LATERAL (
+			SELECT pg_catalog.count(*) AS damaged, pg_catalog.array_agg(f.file ORDER BY f.file) AS files
+			FROM (SELECT g.file FROM walarchive.damage g WHERE g.source = s.name
+				  UNION
+				  SELECT CASE g.state WHEN 'partial' THEN g.name || '.partial' ELSE g.name END
+				  FROM walarchive.segment g
+				  WHERE g.source = s.name
+					  AND (g.damage IS NOT NULL OR g.decode_state IN ('damaged', 'quarantined'))) f
+		) d ON true
+
+	UNION ALL
 	-- room in the source's file system
 	SELECT s.name, 'disk_space',
 		   CASE
@@ -339,7 +370,7 @@ GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
 
 COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
 COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
-COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, disk_space, synchronous_commit, relation_names, heartbeat, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, damage, disk_space, synchronous_commit, relation_names, heartbeat, catalog; of the host launcher, directory, workers, catalog';
 COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
 COMMENT ON COLUMN walarchive.health.message IS 'what was found';
 COMMENT ON COLUMN walarchive.health.hint IS 'what to do';
