@@ -233,8 +233,13 @@ index_record(void *arg, const WaWalRecord *record)
 	pass_segments(index, record->start_lsn);
 
 	event.kind = WA_EVENT_NONE;
-	if (wa_event_record(record->rmid, record->info) &&
-		wa_decode_event(record, &event) == WA_EVENT_INVALID)
+	if (wa_event_record(record->rmid, record->info))
+	{
+		/* parts of it are sent, padding and all */
+		memset(&event, 0, sizeof(event));
+		(void) wa_decode_event(record, &event);
+	}
+	if (event.kind == WA_EVENT_INVALID)
 	{
 		wa_walk_refuse(&index->walk, record, WA_DAMAGE_RECORD,
 					   "a record has a right checksum, but makes no sense");
