@@ -35,8 +35,9 @@ REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress
 TAP_TESTS = 1
 
 # fuzz targets, with their corpora replayed as unit tests; see test/fuzz/README
-FUZZ = history flat_json wal_name message
-UNIT_TESTS = test/unit_base $(FUZZ:%=test/fuzz/replay_%)
+FUZZ = history flat_json wal_name message wal
+UNIT_TESTS = test/unit_base test/unit_wal test/unit_wal_made test/unit_wal_event \
+	$(FUZZ:%=test/fuzz/replay_%)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -67,18 +68,19 @@ install-decode: $(DECODE)
 uninstall-decode:
 	rm -f '$(DESTDIR)$(bindir)/walarchive-decode'
 
-test/unit_base: test/unit_base.c $(wildcard src/base/*.c src/base/*.h)
+test/unit_%: test/unit_%.c $(wildcard test/*.h src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq
 
-# the protocol's messages are the one target outside of src/base
+# the protocol's messages are the one target outside of src/base; that for WAL looks at no checksums
 test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.[ch] src/capture/protocol.[ch])
-	$(CC) $(CFLAGS) $(CPPFLAGS) $(if $(findstring message,$*),,-DFRONTEND) -o $@ $< test/fuzz/replay.c \
+	$(CC) $(CFLAGS) $(CPPFLAGS) $(if $(findstring message,$*),,-DFRONTEND) -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ $< test/fuzz/replay.c \
 		$(if $(findstring message,$*),src/capture/protocol.c,$(wildcard src/base/*.c)) \
 		-L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport
 
 .PHONY: unitcheck
 unitcheck: $(UNIT_TESTS)
-	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base
+	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base && \
+		./test/unit_wal test/wal && ./test/unit_wal_made && ./test/unit_wal_event test/wal
 
 .PHONY: regress-folder
 regress-folder:

@@ -253,6 +253,9 @@ wa_check_page(WaWalReader *r, const uint8 *p, const uint8 *end)
 	if (tli == 0 || tli < r->page_tli)
 		return wa_read_fail(r, WA_READ_INVALID, lsn + PAGE_TLI, record,
 							"page has timeline %u after timeline %u", tli, r->page_tli);
+	if ((info & INFO_FIRST_IS_CONTRECORD) != 0 && (info & INFO_FIRST_IS_OVERWRITE_CONTRECORD) != 0)
+		return wa_read_fail(r, WA_READ_INVALID, lsn + PAGE_INFO, record,
+							"page both continues a record and gives it up");
 	if (rem_len > MAX_RECORD_LEN_15)
 		return wa_read_fail(r, WA_READ_INVALID, lsn + PAGE_REM_LEN, record,
 							"page has an invalid remaining length %u", rem_len);

@@ -434,8 +434,14 @@ read_page(WaWalReader *r, const uint8 *page, uint32 have, const uint8 *end)
 									"page continues a record, but a new one is to start here");
 			break;
 	}
-	if (status != WA_READ_MORE || pos >= block)
+	if (status != WA_READ_MORE)
 		return status;
+	if (pos >= block)
+	{
+		if (r->state == NEXT_RECORD)
+			need_next_header(r);
+		return WA_READ_MORE;
+	}
 	return read_records(r, page, pos, have, end);
 }
 

@@ -72,7 +72,7 @@ static const RmgrNames rmgr_names[RMGRS] = {
 	  "VACUUM_LEAF", "VACUUM_ROOT", "VACUUM_REDIRECT"}},
 	{"BRIN",
 	 {"CREATE_INDEX", "INSERT", "UPDATE", "SAMEPAGE_UPDATE", "REVMAP_EXTEND",
-	  "DESUMMARIZE", NULL, NULL, "CREATE_INDEX+INIT", "INSERT+INIT",
+	  "DESUMMARIZE", NULL, NULL, NULL, "INSERT+INIT",
 	  "UPDATE+INIT"}},
 	{"CommitTs", {"ZEROPAGE", "TRUNCATE"}},
 	{"ReplicationOrigin", {"SET", "DROP"}},

@@ -6,17 +6,20 @@ seconds=${1:-60}
 pg_config=${PG_CONFIG:-pg_config}
 build=test/fuzz/build
 mkdir -p "$build"
-flags=(-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Wno-ignored-attributes -D_GNU_SOURCE
+flags=(-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Wno-ignored-attributes -D_GNU_SOURCE -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 	"-I$("$pg_config" --includedir-server)" "-I$("$pg_config" --includedir)" "-I$("$pg_config" --includedir)/internal")
 libs=("-L$("$pg_config" --pkglibdir)" "-L$("$pg_config" --libdir)" -lpgcommon -lpgport)
-for target in history flat_json wal_name message; do
+for target in history flat_json wal_name message wal; do
 	if [[ $target == message ]]; then
 		sources=(src/capture/protocol.c)
 	else
 		sources=(-DFRONTEND src/base/*.c)
 	fi
+	# pages of up to 8 kB need more room
+	max_len=4096
+	[[ $target == wal ]] && max_len=24600
 	clang "${flags[@]}" -o "$build/$target" "test/fuzz/fuzz_$target.c" "${sources[@]}" "${libs[@]}"
 	mkdir -p "$build/new_$target"
-	"$build/$target" -max_total_time="$seconds" -max_len=4096 -print_final_stats=1 -artifact_prefix="$build/" \
+	"$build/$target" -max_total_time="$seconds" -max_len="$max_len" -print_final_stats=1 -artifact_prefix="$build/" \
 		"$build/new_$target" "test/fuzz/corpus/$target"
 done
