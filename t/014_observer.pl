@@ -83,6 +83,9 @@ $primary->safe_psql('postgres', q{
 	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
 });
 $primary->safe_psql('Other db', 'CREATE TABLE invoices (i int PRIMARY KEY)');
+$primary->safe_psql('postgres', q(CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0; CREATE DATABASE raw ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0));
+$primary->safe_psql('latin', qq(SET client_encoding = 'UTF8'; CREATE TABLE "b\xc3\xbccher" (i int)));
+$primary->safe_psql('raw', qq(CREATE TABLE "b\xfccher" (i int)));
 add_source($host, 'prod', $primary, args => "relation_names_interval => '10 s'");
 wait_name('a table', 'r public.orders public.orders', 'prod', $primary, 'postgres', 'orders');
 is(name_of('prod', $primary, 'postgres', 'orders_pkey'), 'i public.orders_pkey public.orders', 'its index');
@@ -97,13 +100,19 @@ is(name_of('prod', $primary, 'postgres', 'sums'), 'm public.sums public.sums', '
 is(name_of('prod', $primary, 'postgres', 'parts_1'), 'r public.parts_1 public.parts_1', 'a partition');
 wait_name('another database', 'r public.invoices public.invoices', 'prod', $primary, 'Other db', 'invoices');
 is( value(q(SELECT string_agg(name, ',' ORDER BY name) FROM walarchive.database_name WHERE source = 'prod')),
-	'Other db,postgres,template0,template1', 'databases by name, also those that nobody may connect to');
+	'Other db,latin,postgres,raw,template0,template1', 'databases by name, also those that nobody may connect to');
 is( value(q(SELECT string_agg(name, ',' ORDER BY name) FROM walarchive.tablespace_name WHERE source = 'prod')),
 	'pg_default,pg_global', 'tablespaces by name');
+ok( wait_for('another encoding',
+		sub { value(q(SELECT count(*) FROM walarchive.relation_name WHERE database_name = 'latin' AND convert_to(name, 'UTF8') = '\x7075626c69632e2262c3bc6368657222')) eq '1' }),
+	'names come in UTF-8');
+ok( wait_for('no encoding',
+		sub { value(q(SELECT count(*) FROM walarchive.relation_name WHERE database_name = 'raw' AND name = 'public."b?cher"')) eq '1' }),
+	'bytes that are no UTF-8 do no harm');
 is(value(q(SELECT count(*) FROM walarchive.relation_name WHERE relation < 16384)), '0', "no relation of the system's");
 is(health('prod', 'relation_names'), 'ok', 'health is ok');
 is(observed('prod', 'relation_names_error'), '', 'no error');
-is(observed('prod', 'databases || $$|$$ || databases_failed'), '3|0', 'databases are counted');
+is(observed('prod', 'databases || $$|$$ || databases_failed'), '5|0', 'databases are counted');
 
 # --- changes ---
 my $was = $primary->safe_psql('postgres', q(SELECT relfilenode FROM pg_class WHERE relname = 'orders'));
@@ -164,7 +173,7 @@ set_rules("local third all reject");
 $primary->safe_psql('postgres', 'CREATE TABLE still (i int)');
 ok(wait_health($host, 'prod', 'relation_names', 'unknown'), 'a database refuses: health is unknown');
 like( value(q(SELECT message FROM walarchive.health WHERE source = 'prod' AND "check" = 'relation_names')),
-	qr/^1 of 3 databases could not be asked .*"third".*pg_hba\.conf/, 'and says which, and why');
+	qr/^1 of 5 databases could not be asked .*"third".*pg_hba\.conf/, 'and says which, and why');
 wait_name('the others are asked all the same', 'r public.still public.still', 'prod', $primary, 'postgres', 'still');
 is(stat_of($host, 'prod', 'state'), 'streaming', 'and streaming goes on');
 # attempts are fewer than passes
@@ -204,10 +213,13 @@ cmp_ok($next_xid->($primary), '>', $xid, "they are the server's transactions");
 is(health('prod', 'heartbeat'), 'ok', 'health is ok');
 is($primary->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat')),
 	'1', 'with a short interval the connection is kept');
-# the archive as the only synchronous standby: a heartbeat must not wait for itself
+# the archive as the only synchronous standby, and frozen: commits wait for it,
+# a heartbeat must not
 make_synchronous($primary, 'walarchive_prod');
+kill 'STOP', $pid;
 my $beat = observed('prod', 'heartbeat_xid');
-ok(wait_for('heartbeats', sub { observed('prod', "heartbeat_xid > '$beat'") eq 't' }), 'also from a synchronous archive');
+ok(wait_for('heartbeats', sub { observed('prod', "heartbeat_xid > '$beat'") eq 't' }), 'no heartbeat waits for the archive');
+kill 'CONT', $pid;
 $primary->safe_psql('postgres', 'ALTER SYSTEM RESET synchronous_standby_names');
 $primary->reload;
 

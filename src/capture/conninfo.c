@@ -164,7 +164,8 @@ is_set_for_sql(const char *keyword)
 
 void
 wa_sql_parameters(PQconninfoOption *options, const char *host, const char *addr,
-				  int port, const char *dbname, const char *application_name,
+				  int port, const char *dbname, const char *encoding,
+				  const char *application_name,
 				  const char *settings, const char **keyword, const char **value)
 {
 	const char *given = wa_conninfo_value(options, "options");
@@ -192,7 +193,7 @@ wa_sql_parameters(PQconninfoOption *options, const char *host, const char *addr,
 	SET("port", psprintf("%d", port));
 	SET("dbname", dbname);
 	SET("application_name", application_name);
-	SET("client_encoding", "UTF8");
+	SET("client_encoding", encoding);
 	SET("target_session_attrs", "any");
 	/* ours come last and win */
 	SET("options", psprintf("%s %s", given ? given : "", settings));

@@ -47,6 +47,7 @@ extern const char *wa_conninfo_value(PQconninfoOption *options,
  * a receiver is connected to at 'host', 'addr' (numeric, or empty) and 'port',
  * so that no name has to be resolved.  The rest is taken from 'options', which
  * has to live as long as the arrays; a service that it names is left to libpq.
+ * 'encoding' is the client's.
  * 'settings' are server settings in the form of PGOPTIONS.  'keyword' and
  * 'value' have room for WA_SQL_PARAMETERS; some values are palloc'd.
  */
@@ -54,6 +55,7 @@ extern const char *wa_conninfo_value(PQconninfoOption *options,
 
 extern void wa_sql_parameters(PQconninfoOption *options, const char *host,
 							  const char *addr, int port, const char *dbname,
+							  const char *encoding,
 							  const char *application_name,
 							  const char *settings, const char **keyword,
 							  const char **value);

@@ -73,7 +73,7 @@ typedef struct Observer
 
 bool
 wa_observer_connect(const WaWatch *w, WaSql *sql, const char *dbname,
-					const char *application_name, const char *settings,
+					const char *encoding, const char *application_name, const char *settings,
 					int timeout_ms)
 {
 	const char *keyword[WA_SQL_PARAMETERS];
@@ -99,7 +99,7 @@ wa_observer_connect(const WaWatch *w, WaSql *sql, const char *dbname,
 		dbname = wa_conninfo_value(options, "dbname");
 	wa_sql_parameters(options, w->stat->sender_host, w->stat->sender_addr,
 					  w->stat->sender_port, dbname ? dbname : "postgres",
-					  application_name, settings, keyword, value);
+					  encoding, application_name, settings, keyword, value);
 	ok = wa_sql_connect(sql, keyword, value, timeout_ms);
 	PQconninfoFree(options);
 	return ok;
@@ -209,7 +209,7 @@ advance_beat(WaWatch *w, TimestampTz now)
 			return w->beat.deadline;
 		/* it had gone meanwhile: at once over a new one */
 	}
-	if (wa_observer_connect(w, &w->beat, NULL, "walarchive heartbeat", BEAT_SETTINGS, BEAT_TIMEOUT_MS))
+	if (wa_observer_connect(w, &w->beat, NULL, "UTF8", "walarchive heartbeat", BEAT_SETTINGS, BEAT_TIMEOUT_MS))
 		return w->beat.deadline;
 	beat_failed(w, now, w->beat.error);
 	return w->beat_not_before;
@@ -247,6 +247,30 @@ has_server(const WaWatch *w)
 	return pg_atomic_read_u32(&w->slot->receiver_pid) != 0 &&
 		   (w->stat->state == WA_STATE_STREAMING || w->stat->state == WA_STATE_CATCHUP) &&
 		   w->stat->connected_since != 0 && w->stat->system_identifier != 0;
+}
+
+/*
+ * The receiver may have found another server, behind the same address or
+ * another one: what is open leads to the one before.
+ */
+static void
+follow_receiver(WaWatch *w, TimestampTz now)
+{
+	const WaReceiverStat *stat = w->stat;
+
+	if (w->connected_since == stat->connected_since)
+		return;
+	w->connected_since = stat->connected_since;
+	wa_sql_close(&w->beat);
+	if (wa_names_connection(w) != NULL)
+		wa_names_failed(w, now, "the receiver has another connection");
+	/* another server may answer where this one refused */
+	if (strcmp(w->host, stat->sender_host) != 0 || strcmp(w->addr, stat->sender_addr) != 0 ||
+		w->port != stat->sender_port)
+		start_again(w);
+	strlcpy(w->host, stat->sender_host, sizeof(w->host));
+	strlcpy(w->addr, stat->sender_addr, sizeof(w->addr));
+	w->port = stat->sender_port;
 }
 
 /*
@@ -295,11 +319,7 @@ advance_source(Observer *o, WaWatch *w, TimestampTz now)
 			wa_names_failed(w, now, "the receiver lost its connection");
 		return DT_NOEND;
 	}
-	if (w->connected_since != stat->connected_since)
-	{
-		start_again(w);
-		w->connected_since = stat->connected_since;
-	}
+	follow_receiver(w, now);
 	next = advance_beat(w, now);
 	return Min(next, wa_names_advance(w, now, &o->asking));
 }

@@ -22,9 +22,13 @@ typedef struct WaWatch
 	int index; /* of the slot in shared memory */
 	WaSourceSlot *slot;
 	bool active;
-	WaSlotControl control;       /* as of this turn */
-	const WaReceiverStat *stat;  /* of this turn alone */
-	TimestampTz connected_since; /* of the receiver's connection that ours follow */
+	WaSlotControl control;      /* as of this turn */
+	const WaReceiverStat *stat; /* of this turn alone */
+	/* of the receiver's connection that ours follow */
+	TimestampTz connected_since;
+	char host[WA_HOST_LEN];
+	char addr[WA_ADDR_LEN];
+	int port;
 
 	WaSql beat;
 	TimestampTz beat_done;       /* by our clock; 0: never */
@@ -57,10 +61,11 @@ extern PGDLLEXPORT void wa_observer_main(Datum main_arg);
 
 /*
  * Begin an ordinary connection to database 'dbname' (NULL: the conninfo's, else
- * "postgres") of the server that the source's receiver is connected to.  False
- * with sql->error set where that fails at once.
+ * "postgres") of the server that the source's receiver is connected to, which is
+ * to speak in 'encoding'.  False with sql->error set where that fails at once.
  */
 extern bool wa_observer_connect(const WaWatch *w, WaSql *sql, const char *dbname,
+								const char *encoding,
 								const char *application_name,
 								const char *settings, int timeout_ms);
 

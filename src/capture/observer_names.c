@@ -3,7 +3,7 @@
  * observer_names.c
  *	  What the relations of a server are called: part of the observer.
  *
- * A pass asks one database for the list of databases and tablespaces, and then
+ * A pass asks one database for the list of databases and tablespaces, then
  * one database after another for its relations, each with one light query.
  * What is new or has changed becomes a line of the file <cluster>/relations
  * (relation_file.h); the indexer enters the lines in the catalog.
@@ -51,14 +51,20 @@
 
 #define APPLICATION_NAME "walarchive relation names"
 
-/* What there is: of the cluster, of each database, of each tablespace. */
-#define LIST_QUERY                                                                     \
-	"SELECT 's', 0::pg_catalog.oid, system_identifier::pg_catalog.text, false, false " \
-	"FROM pg_catalog.pg_control_system() "                                             \
-	"UNION ALL SELECT 'd', oid, datname, datallowconn, "                               \
-	"datname = pg_catalog.current_database() FROM pg_catalog.pg_database "             \
-	"UNION ALL SELECT 't', oid, spcname, false, false FROM pg_catalog.pg_tablespace"
+/*
+ * What there is: of the cluster, of each database, of each tablespace.  Asked
+ * without an encoding: a name has that of the database where it was given.
+ */
+#define LIST_QUERY                                                                 \
+	"SELECT 's', 0::pg_catalog.oid, system_identifier::pg_catalog.text, false, 0 " \
+	"FROM pg_catalog.pg_control_system() "                                         \
+	"UNION ALL SELECT 'd', oid, datname, datallowconn, encoding "                  \
+	"FROM pg_catalog.pg_database "                                                 \
+	"UNION ALL SELECT 't', oid, spcname, false, 0 FROM pg_catalog.pg_tablespace"
 #define LIST_COLUMNS 5
+
+/* A database without an encoding: it would refuse to give UTF-8. */
+#define NO_ENCODING "SQL_ASCII"
 
 /*
  * The user's relations that have files.  An index belongs to its table, and the
@@ -96,6 +102,7 @@ typedef struct Database
 	Oid oid;
 	char name[WA_OBJECT_NAME_LEN];
 	bool allows;  /* connections */
+	bool encoded; /* it has an encoding */
 	bool asked;   /* in this pass */
 	int failures; /* in a row */
 	TimestampTz not_before;
@@ -423,8 +430,8 @@ take_list_row(WaNames *names, const PGresult *row, TimestampTz now)
 		database->not_before = before->not_before;
 		strlcpy(database->error, before->error, sizeof(database->error));
 	}
-	/* the one that we are connected to comes first */
-	names->databases = PQgetvalue(row, 0, 4)[0] == 't' ? lcons(database, names->databases) : lappend(names->databases, database);
+	database->encoded = strcmp(PQgetvalue(row, 0, 4), "0") != 0;
+	names->databases = lappend(names->databases, database);
 	MemoryContextSwitchTo(old);
 	return check_known(names, wa_known_take(names->known, line));
 }
@@ -501,24 +508,22 @@ next_database(WaWatch *w, WaNames *names, TimestampTz now)
 			names->next++;
 			continue;
 		}
-		if (wa_observer_connect(w, &names->sql, database->name, APPLICATION_NAME,
-								SETTINGS, CONNECT_TIMEOUT_MS))
+		if (wa_observer_connect(w, &names->sql, database->name,
+								database->encoded ? "UTF8" : NO_ENCODING,
+								APPLICATION_NAME, SETTINGS, CONNECT_TIMEOUT_MS))
 			return true;
 		database_failed(w, names, now);
 	}
 	return false;
 }
 
-/* The list is whole. */
+/* The list is whole: what is new in it is written. */
 static bool
 list_done(WaNames *names)
 {
-	if (!write_lines(names))
-		return false;
 	names->phase = NAMES_RELATIONS;
-	if (names->databases == NIL)
-		return bad_answer(names);
-	return true;
+	wa_sql_close(&names->sql);
+	return write_lines(names);
 }
 
 /* A database has said all: its lines are written before the next is asked. */
@@ -588,7 +593,7 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 			return 0;
 		wa_known_begin_pass(names->known);
 		names->phase = NAMES_LISTING;
-		if (!wa_observer_connect(w, &names->sql, NULL, APPLICATION_NAME, SETTINGS, CONNECT_TIMEOUT_MS))
+		if (!wa_observer_connect(w, &names->sql, NULL, NO_ENCODING, APPLICATION_NAME, SETTINGS, CONNECT_TIMEOUT_MS))
 			return fail_pass(w, names, now);
 		return names->sql.deadline;
 	}
@@ -615,10 +620,7 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 			case WA_SQL_DONE:
 				if (!(listing ? list_done(names) : database_done(names)))
 					return fail_pass(w, names, now);
-				/* the first database is asked over the connection that is there */
-				if (listing)
-					ok = wa_sql_send(&names->sql, RELATION_QUERY, QUERY_TIMEOUT_MS);
-				else if (!next_database(w, names, now))
+				if (!next_database(w, names, now))
 				{
 					finish_pass(w, names, now);
 					return names->due;
@@ -630,7 +632,7 @@ wa_names_advance(WaWatch *w, TimestampTz now, int *running)
 		}
 		if (!ok)
 		{
-			if (listing && names->phase == NAMES_LISTING)
+			if (listing)
 				return fail_pass(w, names, now);
 			database_failed(w, names, now);
 			if (!write_lines(names))

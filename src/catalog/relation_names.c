@@ -99,7 +99,7 @@ name_datum(const char *name)
 {
 	char *copy;
 
-	if (GetDatabaseEncoding() == PG_UTF8)
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
 		return CStringGetTextDatum(wa_clean_text(name));
 	copy = pstrdup(name);
 	for (char *p = copy; *p; p++)
