@@ -14,6 +14,7 @@ SCHEMA = schema/header.sql \
 	schema/mirror.sql \
 	schema/relations.sql \
 	schema/index.sql \
+	schema/decode.sql \
 	schema/control.sql \
 	schema/verify.sql \
 	schema/views.sql

@@ -371,7 +371,7 @@ next_replacement(Trial *t, uint32 *at, Why *why, bool *truncating)
 				*why = WHY_TRUNCATE;
 				break;
 			case WA_FIRST_EMPTY:
-				*why = *truncating || t->heap_truncate ? WHY_TRUNCATE : WHY_REWRITE;
+				*why = *truncating ? WHY_TRUNCATE : WHY_REWRITE;
 				break;
 			case WA_FIRST_BUILT:
 				*truncating = false;
@@ -431,6 +431,10 @@ judge_files(Trial *t)
 		}
 		else if (gone != NULL || gone_at < t->gone)
 		{
+			/* what has no file (views, ...) or none that is logged (temporary tables) */
+			while (gone == NULL && t->gone - gone_at > left &&
+				   effects->gone_why[gone_at] == WHY_DROP && gone_at + 1 < t->gone)
+				gone_at++;
 			if (gone != NULL)
 				gone_at = gone->at;
 			effects->dropped_why[i] = effects->gone_why[gone_at++];
@@ -445,6 +449,34 @@ judge_files(Trial *t)
 		}
 		if (made_file(t, file.number) != NULL)
 			effects->dropped_why[i] = WHY_OWN;
+	}
+}
+
+/*
+ * The tables that were truncated are named, and no file looks like theirs: some
+ * other access method writes its first blocks in a way that is not known here.
+ */
+static void
+trust_heap_truncate(Trial *t)
+{
+	WaEffects *effects = t->effects;
+
+	if (!t->heap_truncate || t->rewrite)
+		return;
+	for (uint32 i = 0; i < t->items; i++)
+	{
+		if (effects->item[effects->order[i].at].type == WA_EFFECT_TRUNCATED)
+			return;
+	}
+	for (uint32 i = 0; i < t->dropped; i++)
+	{
+		if (effects->dropped_why[i] == WHY_TRUNCATE)
+			return;
+	}
+	for (uint32 i = 0; i < t->dropped; i++)
+	{
+		if (effects->dropped_why[i] == WHY_REWRITE)
+			effects->dropped_why[i] = WHY_TRUNCATE;
 	}
 }
 
@@ -654,6 +686,7 @@ wa_judge_transaction(WaEffects *effects, const WaWalRecord *record, const WaWalE
 	find_remade_indexes(&t);
 	find_concurrent_reindex(&t);
 	judge_files(&t);
+	trust_heap_truncate(&t);
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
 		WaMsgDestruction d;
