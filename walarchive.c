@@ -73,7 +73,7 @@ define_settings(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("walarchive.max_indexers",
 							"Maximum number of workers that keep the catalog.",
-							NULL, &wa_max_indexers, 2, 1, 64, PGC_SIGHUP, 0,
+							"0: none; WAL is archived, and neither decoded nor catalogued.", &wa_max_indexers, 2, 0, 64, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("walarchive.status_interval",
 							"Longest time between two status messages to a server.",

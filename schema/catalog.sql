@@ -196,7 +196,7 @@ CREATE TABLE walarchive.destructive_commit (
 	end_lsn pg_lsn NOT NULL,
 	kind text NOT NULL CHECK (kind IN ('drop', 'truncate', 'rewrite', 'database')),
 	xid xid NOT NULL,
-	xact_time timestamptz NOT NULL,
+	xact_time timestamptz,
 	aborted boolean NOT NULL,
 	database oid,
 	file_count bigint NOT NULL,
@@ -219,7 +219,7 @@ COMMENT ON COLUMN walarchive.destructive_commit.start_lsn IS 'start of the recor
 COMMENT ON COLUMN walarchive.destructive_commit.end_lsn IS 'end of that record';
 COMMENT ON COLUMN walarchive.destructive_commit.kind IS 'drop, truncate, rewrite (nothing is lost) or database';
 COMMENT ON COLUMN walarchive.destructive_commit.xid IS 'the transaction';
-COMMENT ON COLUMN walarchive.destructive_commit.xact_time IS 'when it ended, by the clock of the server';
+COMMENT ON COLUMN walarchive.destructive_commit.xact_time IS 'when it ended, by the clock of the server; NULL: the record has no possible time';
 COMMENT ON COLUMN walarchive.destructive_commit.aborted IS 'whether it aborted after what it dropped was gone';
 COMMENT ON COLUMN walarchive.destructive_commit.database IS 'database that it ran in, or that is gone; NULL: not known';
 COMMENT ON COLUMN walarchive.destructive_commit.file_count IS 'number of files of relations that are gone';

@@ -370,6 +370,7 @@ CREATE FUNCTION walarchive.note_decoder_death(
 	p_system_identifier bigint,
 	p_timeline integer,
 	p_start pg_lsn,
+	p_resync boolean,
 	p_lsn pg_lsn)
 RETURNS bigint
 LANGUAGE sql
@@ -377,14 +378,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	INSERT INTO walarchive.decode_progress AS d
 		(source, system_identifier, timeline, next_lsn, need_lsn, resync, exhausted, failures, failed_lsn)
-	VALUES (p_source, p_system_identifier, p_timeline, p_start, '0/0', true, false, 1, p_lsn)
+	VALUES (p_source, p_system_identifier, p_timeline, p_start, '0/0', p_resync, false, 1, p_lsn)
 	ON CONFLICT (source, system_identifier, timeline) DO UPDATE
 		SET failures = CASE WHEN d.failed_lsn = p_lsn THEN d.failures + 1 ELSE 1 END,
 			failed_lsn = p_lsn
 	RETURNING failures::bigint
 $$;
-REVOKE ALL ON FUNCTION walarchive.note_decoder_death(text, bigint, integer, pg_lsn, pg_lsn) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.note_decoder_death(text, bigint, integer, pg_lsn, pg_lsn) IS
+REVOKE ALL ON FUNCTION walarchive.note_decoder_death(text, bigint, integer, pg_lsn, boolean, pg_lsn) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.note_decoder_death(text, bigint, integer, pg_lsn, boolean, pg_lsn) IS
 'private: count a death of the decoder at one record';
 
 -- The latest commit known of the timeline that is shown as the source's own.
@@ -395,6 +396,7 @@ CREATE FUNCTION walarchive.decoded_position(
 	OUT system_identifier bigint,
 	OUT timeline integer,
 	OUT next_lsn pg_lsn,
+	OUT need_lsn pg_lsn,
 	OUT commit_lsn pg_lsn,
 	OUT commit_xid xid,
 	OUT commit_time timestamptz)
@@ -402,7 +404,7 @@ RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT d.system_identifier, d.timeline, d.next_lsn,
+	SELECT d.system_identifier, d.timeline, d.next_lsn, d.need_lsn,
 		   coalesce(d.commit_lsn, b.commit_lsn), coalesce(d.commit_xid, b.commit_xid), coalesce(d.commit_time, b.commit_time)
 	FROM walarchive.decode_progress d
 		JOIN walarchive.source c ON c.name = d.source

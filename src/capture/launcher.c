@@ -43,7 +43,10 @@
 #include "receiver.h"
 
 /* Nothing woke us: look anyway after this time. */
-#define NAP_MS 5000
+#define NAP_MS 1000
+
+/* A source that has so many segments waiting is worth another indexer. */
+#define WAITING_SEGMENTS 8
 
 /* A receiver that was registered must have taken its slot by then. */
 #define START_TIMEOUT_MS 10000
@@ -490,9 +493,13 @@ reconcile_gone(Launcher *l, List *names)
 
 /* ---- indexers ---- */
 
-/* Is there a source whose news the catalog does not have yet? */
+/*
+ * Is there a source whose news the catalog does not have yet?  'running'
+ * indexers look at all sources several times a second; another one is worth its
+ * process only for sources that they leave waiting.
+ */
 static bool
-indexer_wanted(void)
+indexer_wanted(uint32 running)
 {
 	WaHost *host = &wa_shared->host;
 
@@ -506,13 +513,30 @@ indexer_wanted(void)
 	for (int i = 0; i < wa_shared->max_sources; i++)
 	{
 		WaSourceSlot *slot = &wa_shared->slot[i];
+		uint64 finished = pg_atomic_read_u64(&slot->finished_count);
+		uint64 indexed = pg_atomic_read_u64(&slot->indexed_finished);
+		WaSlotControl control;
+		WaReceiverStat stat;
+		WaIndexStat index;
+		bool due;
 
 		if (!slot->control.in_use)
 			continue;
-		if (pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
-			slot->stat.journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
-			pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed) ||
-			pg_atomic_read_u32(&slot->index_wanted) != 0)
+		if (running > 0 && pg_atomic_read_u32(&slot->indexer_pid) != 0)
+			continue;
+		if (pg_atomic_read_u32(&slot->index_wanted) != 0)
+			return true;
+		wa_read_control(i, &control);
+		wa_read_stat(i, &stat);
+		wa_read_index(i, &index);
+		due = wa_decode_is_due(&control, &stat, &index);
+		if (running == 0 &&
+			(due || finished != indexed ||
+			 stat.journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
+			 pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed)))
+			return true;
+		if (finished > indexed + WAITING_SEGMENTS ||
+			(due && stat.flushed_lsn > index.decoded_lsn + WAITING_SEGMENTS * (uint64) stat.segment_size))
 			return true;
 	}
 	return false;
@@ -561,7 +585,7 @@ start_indexers(Launcher *l, TimestampTz now)
 	}
 	if (state == WA_CATALOG_OK)
 		l->indexer_failures = 0;
-	if (RecoveryInProgress() || !indexer_wanted() ||
+	if (RecoveryInProgress() || !indexer_wanted(running) ||
 		running >= (uint32) wa_max_indexers || now < l->indexer_not_before)
 		return;
 
@@ -686,6 +710,7 @@ static long
 next_wait(const Launcher *l, TimestampTz now)
 {
 	long ms = NAP_MS;
+	uint32 running = pg_atomic_read_u32(&wa_shared->host.indexers);
 
 	for (int i = 0; i < wa_shared->max_sources; i++)
 	{
@@ -693,7 +718,7 @@ next_wait(const Launcher *l, TimestampTz now)
 			l->slot[i].not_before > now)
 			ms = Min(ms, TimestampDifferenceMilliseconds(now, l->slot[i].not_before));
 	}
-	if (indexer_wanted())
+	if (running < (uint32) wa_max_indexers && indexer_wanted(running))
 		ms = Min(ms, Max(200, TimestampDifferenceMilliseconds(now, l->indexer_not_before)));
 	return Max(ms, 10);
 }

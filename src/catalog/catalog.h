@@ -14,7 +14,9 @@
 #include "../state/stat_functions.h"
 
 #include "../base/wal_name.h"
+#include "../state/progress.h"
 #include "../state/shmem.h"
+#include "decoder.h"
 
 /* Rows that one transaction of the indexer writes at most. */
 #define WA_BATCH_ROWS 500
@@ -120,5 +122,19 @@ extern bool wa_register_journal(const char *source, bool *full);
  * anything new or 'full' asks to look.  Raises errors.
  */
 extern void wa_register_relations(int slot, const char *source, bool full);
+
+/* ---- decode_step.c ---- */
+
+/*
+ * Decode one piece of a source's WAL and enter what it says.  The caller holds
+ * the slot's indexer_pid.  '*decoder' is started where it is NULL, and is NULL
+ * again after it died.  '*progress' is the caller's memory for what is shown of
+ * long work, zero at first.  Returns false if there was nothing to do; '*more'
+ * says that there may be more at once.  Raises errors; the decoder is then to
+ * be closed, and progress to be ended.
+ */
+extern bool wa_decode_slot(int slot, const WaSlotControl *control,
+						   const WaReceiverStat *stat, WaDecoder **decoder,
+						   WaProgress *progress, bool *more);
 
 #endif /* WA_CATALOG_H */

@@ -48,20 +48,26 @@
 #define IDLE_MS 2000
 #define POLL_MS 200
 
+/* A source with much to decode gives way to the next one after this long. */
+#define TURN_MS 500
+
 /* The segment that was open when a source was looked at last. */
 typedef struct SlotMemory
 {
 	uint32 generation;
 	TimeLineID open_tli;
 	uint64 open_segno;
-	bool full;   /* the pass under way is one over all files */
-	bool failed; /* not again in this process's life */
+	bool full;    /* the pass under way is one over all files */
+	bool decoded; /* all that there was when files were last compared is decoded */
+	bool failed;  /* not again in this process's life */
 } SlotMemory;
 
 static bool counted = false;
 static bool succeeded = false;
 static SlotMemory *memory = NULL;
 static MemoryContext work_context = NULL;
+static WaDecoder *decoder = NULL;
+static WaProgress progress = {0};
 
 /* Store the state of the catalog; true if it was another one before. */
 static bool
@@ -209,36 +215,86 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			memory[i].open_segno != wa_segment_of(stat->flushed_lsn - 1, stat->segment_size));
 }
 
-/* Index one source under its claim; an error is logged and ends it. */
+/* Is there WAL of the live timeline that can be decoded, or may there be other? */
+static bool
+slot_has_wal(int i, const WaSlotControl *control, const WaReceiverStat *stat)
+{
+	WaIndexStat index;
+
+	if (memory[i].failed)
+		return false;
+	if (!memory[i].decoded)
+		return true;
+	wa_read_index(i, &index);
+	return wa_decode_is_due(control, stat, &index);
+}
+
+/* Enter a source's news; the positions are those from before it was read. */
 static void
+register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, uint64 finished)
+{
+	WaSourceSlot *slot = &wa_shared->slot[i];
+	WaSlotControl *now = palloc(sizeof(WaSlotControl));
+
+	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
+	wa_register_slot(i, control, &memory[i].full, finished);
+	if (memory[i].full)
+		memory[i].decoded = false;
+	wa_read_control(i, now);
+	if (now->in_use && now->generation == control->generation)
+	{
+		pg_atomic_write_u64(&slot->indexed_finished, finished);
+		pg_atomic_write_u64(&slot->indexed_journal, stat->journal_bytes);
+	}
+	if (stat->segment_size != 0 && stat->flushed_lsn != 0)
+	{
+		memory[i].open_tli = stat->received_tli;
+		memory[i].open_segno = wa_segment_of(stat->flushed_lsn - 1, stat->segment_size);
+	}
+}
+
+/* Decode for one turn; true if there is more. */
+static bool
+decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	bool more;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!wa_decode_slot(i, control, stat, &decoder, &progress, &more))
+			memory[i].decoded = true;
+	} while (more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
+	return more;
+}
+
+/*
+ * Index one source under its claim; an error is logged and ends it.  True if
+ * there is more to do at once.
+ */
+static bool
 index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 {
 	WaSourceSlot *slot = &wa_shared->slot[i];
 	MemoryContext caller = CurrentMemoryContext;
 	uint64 finished = pg_atomic_read_u64(&slot->finished_count);
 	ErrorContextCallback callback;
+	volatile bool more = false;
 
-	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
 	callback.callback = source_error_context;
 	callback.arg = (void *) control->name;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	PG_TRY();
 	{
-		WaSlotControl *now = palloc(sizeof(WaSlotControl));
-
-		wa_register_slot(i, control, &memory[i].full, finished);
-		wa_read_control(i, now);
-		if (now->in_use && now->generation == control->generation)
+		if (slot_has_news(i, control, stat))
 		{
-			pg_atomic_write_u64(&slot->indexed_finished, finished);
-			pg_atomic_write_u64(&slot->indexed_journal, stat->journal_bytes);
+			register_news(i, control, stat, finished);
+			more = true;
 		}
-		if (stat->segment_size != 0 && stat->flushed_lsn != 0)
-		{
-			memory[i].open_tli = stat->received_tli;
-			memory[i].open_segno = wa_segment_of(stat->flushed_lsn - 1, stat->segment_size);
-		}
+		if (slot_has_wal(i, control, stat))
+			more |= decode_turn(i, control, stat);
 	}
 	PG_CATCH();
 	{
@@ -249,6 +305,10 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		AbortCurrentTransaction();
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextSwitchTo(caller);
+		wa_decoder_close(decoder);
+		decoder = NULL;
+		progress.kind = WA_PROGRESS_NONE;
+		wa_progress_end();
 		memory[i].failed = true;
 		if (memory[i].full)
 			pg_atomic_write_u32(&slot->index_wanted, 1);
@@ -257,11 +317,15 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	}
 	PG_END_TRY();
 	error_context_stack = callback.previous;
+	return more;
 }
 
-/* Go through the sources once; true if there was work. */
+/*
+ * Go through the sources once; true if there was work.  '*more' is set to true
+ * if there is more to do at once.
+ */
 static bool
-index_sources(void)
+index_sources(bool *more)
 {
 	int max = wa_shared->max_sources;
 	bool worked = false;
@@ -278,10 +342,10 @@ index_sources(void)
 		if (control->in_use && wa_source_name_is_valid(control->name))
 		{
 			wa_read_stat(i, stat);
-			if (slot_has_news(i, control, stat) &&
+			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{
-				index_slot(i, control, stat);
+				*more |= index_slot(i, control, stat);
 				release(&wa_shared->slot[i].indexer_pid);
 				worked = true;
 			}
@@ -358,6 +422,7 @@ wa_indexer_main(Datum main_arg)
 	for (;;)
 	{
 		bool worked;
+		bool more;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -365,8 +430,12 @@ wa_indexer_main(Datum main_arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		/* there may be fewer of us now */
+		if (pg_atomic_read_u32(&wa_shared->host.indexers) > (uint32) wa_max_indexers)
+			break;
 		worked = mirror_if_due();
-		worked |= index_sources();
+		more = worked;
+		worked |= index_sources(&more);
 		if (!anything_failed())
 			(void) set_catalog_state(WA_CATALOG_OK);
 		if (worked)
@@ -375,9 +444,11 @@ wa_indexer_main(Datum main_arg)
 			/* it may have been dropped or updated under us */
 			check_extension();
 			MemoryContextReset(work_context);
-			continue;
+			/* a live source always has a little more: that can wait for the poll */
+			if (more)
+				continue;
 		}
-		if (TimestampDifferenceExceeds(last_work, GetCurrentTimestamp(), IDLE_MS))
+		else if (TimestampDifferenceExceeds(last_work, GetCurrentTimestamp(), IDLE_MS))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 POLL_MS, PG_WAIT_EXTENSION);

@@ -187,6 +187,18 @@ wa_read_progress(int entry, WaProgress *progress)
 	return pid;
 }
 
+bool
+wa_decode_is_due(const WaSlotControl *control, const WaReceiverStat *stat,
+				 const WaIndexStat *index)
+{
+	if (stat->system_identifier == 0 || stat->received_tli == 0 || stat->flushed_lsn == 0)
+		return false;
+	return index->generation != control->generation ||
+		   index->system_identifier != stat->system_identifier ||
+		   index->tli != stat->received_tli ||
+		   (stat->flushed_lsn > index->decoded_lsn && stat->flushed_lsn >= index->need_lsn);
+}
+
 void
 wa_read_observer(int slot, WaObserverStat *stat)
 {

@@ -126,6 +126,7 @@ typedef struct WaIndexStat
 	uint64 system_identifier; /* 0: nothing is decoded yet */
 	TimeLineID tli;
 	XLogRecPtr decoded_lsn;   /* start of the first record not decoded yet */
+	XLogRecPtr need_lsn;      /* it can't be before this byte is durable */
 	XLogRecPtr commit_lsn;    /* end of the latest commit's record, 0: none seen yet */
 	TransactionId commit_xid; /* valid if commit_lsn is not 0, as the next */
 	TimestampTz commit_time;
@@ -248,6 +249,13 @@ extern void wa_read_index(int slot, WaIndexStat *index);
 extern uint32 wa_read_progress(int entry, WaProgress *progress); /* returns the pid, 0: free */
 extern void wa_read_observer(int slot, WaObserverStat *stat);
 extern void wa_read_host(WaHostState *state, char *error, TimestampTz *start);
+
+/*
+ * Has WAL become durable since the indexers looked last that lets them decode
+ * another record of the live timeline?  Of copies of one slot's parts.
+ */
+extern bool wa_decode_is_due(const WaSlotControl *control,
+							 const WaReceiverStat *stat, const WaIndexStat *index);
 
 /*
  * Bracket a change, by the one writer.  Between the two calls nothing may
