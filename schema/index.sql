@@ -149,40 +149,42 @@ BEGIN
 			RETURN NEXT;
 			RETURN;
 		END IF;
-
-		-- what turned up below
-		SELECT g.start_lsn, g.end_lsn INTO s
-		FROM walarchive.segment g
-		WHERE g.source = p_source AND g.system_identifier = t.cluster AND g.timeline = t.tli
-			AND g.decode_state = 'pending' AND g.state = 'finished'
-			AND g.end_lsn <= p.next_lsn
-		ORDER BY g.start_lsn LIMIT 1;
-		IF FOUND THEN
-			by_segment := true;
-			live := false;
-			from_lsn := s.start_lsn;
-			resync := true;
-			state := NULL;
-			failures := p.failures;
-			segment_end := s.end_lsn;
-			until_lsn := s.end_lsn;
-			-- its last record may go on in the next one, and a long one further
-			SELECT coalesce(pg_catalog.min(g.end_lsn) FILTER (WHERE g.next_start IS DISTINCT FROM g.end_lsn),
-							pg_catalog.max(g.end_lsn)) INTO to_lsn
-			FROM (SELECT f.end_lsn, pg_catalog.lead(f.start_lsn) OVER (ORDER BY f.start_lsn) AS next_start
-				  FROM (SELECT i.start_lsn, i.end_lsn
-						FROM walarchive.segment i
-						WHERE i.source = p_source AND i.system_identifier = t.cluster AND i.timeline = t.tli
-							AND i.start_lsn >= s.start_lsn
-						ORDER BY i.start_lsn LIMIT 66) f) g;
-			SELECT pg_catalog.max(g.max_commit_time) INTO time_floor
-			FROM walarchive.segment g
-			WHERE g.source = p_source AND g.system_identifier = t.cluster
-				AND g.timeline <= t.tli AND g.start_lsn < from_lsn;
-			RETURN NEXT;
-			RETURN;
-		END IF;
 	END LOOP;
+
+	-- what turned up below
+	SELECT g.system_identifier AS cluster, g.timeline AS tli, g.start_lsn, g.end_lsn, d.next_lsn, d.failures
+	INTO s
+	FROM walarchive.segment g
+		JOIN walarchive.decode_progress d ON d.source = g.source
+			AND d.system_identifier = g.system_identifier AND d.timeline = g.timeline
+	WHERE g.source = p_source
+		AND g.decode_state = 'pending' AND g.state = 'finished'
+		AND g.end_lsn <= d.next_lsn
+	ORDER BY g.system_identifier, g.timeline, g.start_lsn LIMIT 1;
+	IF FOUND THEN
+		system_identifier := s.cluster;
+		timeline := s.tli;
+		by_segment := true;
+		live := false;
+		from_lsn := s.start_lsn;
+		resync := true;
+		state := NULL;
+		time_floor := NULL;
+		failures := s.failures;
+		previous_lsn := s.next_lsn;
+		segment_end := s.end_lsn;
+		until_lsn := s.end_lsn;
+		-- its last record may go on in the next one, and a long one further
+		SELECT coalesce(pg_catalog.min(g.end_lsn) FILTER (WHERE g.next_start IS DISTINCT FROM g.end_lsn),
+						pg_catalog.max(g.end_lsn)) INTO to_lsn
+		FROM (SELECT f.end_lsn, pg_catalog.lead(f.start_lsn) OVER (ORDER BY f.start_lsn) AS next_start
+			  FROM (SELECT i.start_lsn, i.end_lsn
+					FROM walarchive.segment i
+					WHERE i.source = p_source AND i.system_identifier = s.cluster AND i.timeline = s.tli
+						AND i.start_lsn >= s.start_lsn
+					ORDER BY i.start_lsn LIMIT 66) f) g;
+		RETURN NEXT;
+	END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION walarchive.next_decode(text, bigint, integer, pg_lsn) FROM PUBLIC;
@@ -408,7 +410,9 @@ AS $$
 		   coalesce(d.commit_lsn, b.commit_lsn), coalesce(d.commit_xid, b.commit_xid), coalesce(d.commit_time, b.commit_time)
 	FROM walarchive.decode_progress d
 		JOIN walarchive.source c ON c.name = d.source
-		LEFT JOIN walarchive.timeline t USING (source, system_identifier, timeline)
+		LEFT JOIN walarchive.timeline t ON t.source = d.source
+			AND t.system_identifier = d.system_identifier
+			AND t.timeline = d.timeline
 		-- on a new timeline the parent's last one before the fork, if that is its last
 		LEFT JOIN walarchive.decode_progress b ON b.source = d.source
 			AND b.system_identifier = d.system_identifier

@@ -114,7 +114,10 @@ BEGIN
 		ON CONFLICT (source, system_identifier, timeline, start_lsn) DO UPDATE
 			SET state = excluded.state,
 				size = excluded.size,
-				registered_at = excluded.registered_at
+				registered_at = excluded.registered_at,
+				-- the decoder has gone on behind what was there of it then
+				decode_state = CASE WHEN excluded.state = 'finished' AND s.decode_state = 'decoded' THEN 'pending'
+									ELSE s.decode_state END
 			WHERE s.state = 'partial'
 				AND (excluded.state = 'finished' OR excluded.size <> s.size)
 		RETURNING s.timeline, s.start_lsn, s.end_lsn, s.size, s.state

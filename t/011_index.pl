@@ -84,7 +84,9 @@ for my $round (1 .. 3)
 	switch_wal($primary, 1);
 	if ($round < 3)
 	{
+		my $old = postmaster_pid($host);
 		$host->kill9;
+		ok(wait_for('the host to be gone', sub { process_gone($old) }), 'the archive host is killed');
 		start_with_faults($host);
 		wait_streaming($host, 'prod');
 	}

@@ -171,6 +171,9 @@ make_request(const char *source, const Work *work)
 	wa_json_bool(&w, "careful", work->failures > 0);
 	if (work->state != NULL)
 		wa_json_string(&w, "state", work->state);
+	/* what came before a segment by itself is not looked up: then no time is exact */
+	else if (work->by_segment)
+		wa_json_uint(&w, "time_floor", PG_INT64_MAX);
 	else if (work->has_floor && work->floor > 0)
 		wa_json_uint(&w, "time_floor", (uint64) work->floor);
 	if (!wa_json_end(&w))
