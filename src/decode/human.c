@@ -80,7 +80,7 @@ usage(FILE *to)
 		  "  -s, --start=LSN      begin with the first record at or after this place\n"
 		  "  -e, --end=LSN        end before the first record at or after this place\n"
 		  "  -V, --version        print the version\n"
-		  "  -?, --help           print this\n\n"
+		  "  -h, --help           print this\n\n"
 		  "Exit status is 0 if all is well, 1 if WAL is damaged, missing or can't be read, 2 if the\n"
 		  "command makes no sense.\n",
 		  to);
@@ -624,12 +624,19 @@ wa_human_main(int argc, char **argv)
 		{"start", required_argument, NULL, 's'},
 		{"end", required_argument, NULL, 'e'},
 		{"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, '?'},
+		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}};
 	static Human h;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "f:t:p:s:e:V?", options, NULL)) != -1)
+	/* to getopt that is the same as an unknown option */
+	if (argc > 1 && strcmp(argv[1], "-?") == 0)
+	{
+		usage(stdout);
+		return 0;
+	}
+
+	while ((option = getopt_long(argc, argv, ":f:t:p:s:e:Vh", options, NULL)) != -1)
 	{
 		char *end;
 
@@ -668,12 +675,11 @@ wa_human_main(int argc, char **argv)
 			case 'V':
 				printf("walarchive-decode (walarchive) %s\n", WALARCHIVE_VERSION);
 				return 0;
+			case 'h':
+				usage(stdout);
+				return 0;
 			default:
-				if (optopt == 0 || optopt == '?')
-				{
-					usage(stdout);
-					return 0;
-				}
+				fprintf(stderr, option == ':' ? "walarchive-decode: option \"%s\" needs a value\n" : "walarchive-decode: there is no option \"%s\"\n", argv[optind - 1]);
 				fprintf(stderr, "Try \"walarchive-decode --help\".\n");
 				return 2;
 		}
