@@ -21,7 +21,6 @@ wal_level = replica
 checkpoint_timeout = 1h
 bgwriter_delay = 10s
 ));
-my $major = $primary->pg_version =~ /^(\d+)/ ? $1 : 0;
 $primary->backup('base');
 add_source($host, 'prod', $primary);
 
@@ -83,6 +82,73 @@ sub tables
 		$primary->safe_psql('postgres', "VACUUM FULL $_") for qw(a b c e plain);
 	}
 	return;
+}
+
+# --- the proof: what is promised to be before it, is ---
+
+# A copy of the base backup, restored from the archive's files to a target.
+my $copies = 0;
+sub restore_to
+{
+	my ($target) = @_;
+	my $copy = PostgreSQL::Test::Cluster->new('restored_' . ++$copies);
+	my $dir = wal_dir($host, 'prod');
+	$copy->init_from_backup($primary, 'base');
+	$copy->append_conf('postgresql.conf', qq(
+restore_command = 'cp "$dir/%f" "%p"'
+$target
+recovery_target_timeline = '1'
+recovery_target_action = 'promote'
+));
+	$copy->set_recovery_mode;
+	$copy->start;
+	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or BAIL_OUT("$target was not reached");
+	return $copy;
+}
+
+$primary->safe_psql('postgres', q(
+	CREATE TABLE marker (what text);
+	CREATE TABLE truncated (i int PRIMARY KEY, t text); INSERT INTO truncated SELECT g, g FROM generate_series(1, 500) g;
+	CREATE TABLE dropped (i int PRIMARY KEY, t text); INSERT INTO dropped SELECT g, g FROM generate_series(1, 600) g;
+	CREATE TABLE prepared (i int); INSERT INTO prepared SELECT generate_series(1, 700)));
+$primary->safe_psql('postgres', 'CREATE DATABASE gone');
+$primary->safe_psql('gone', 'CREATE TABLE rows AS SELECT generate_series(1, 800) i');
+my %destroy = (
+	truncated => 'TRUNCATE truncated',
+	dropped => 'DROP TABLE dropped',
+	prepared => q(COMMIT PREPARED 'p'),
+	gone => 'DROP DATABASE gone');
+$primary->safe_psql('postgres', q(BEGIN; DROP TABLE prepared; PREPARE TRANSACTION 'p'));
+for my $what (qw(truncated dropped prepared gone))
+{
+	$primary->safe_psql('postgres', "INSERT INTO marker VALUES ('before $what')");
+	$primary->safe_psql('postgres', $destroy{$what});
+	$primary->safe_psql('postgres', "INSERT INTO marker VALUES ('after $what')");
+}
+switch_wal($primary, 2);
+my $proof_end = wait_archived($host, 'prod', $primary);
+my @found = map { [ split /\|/ ] } split /\n/, $host->safe_psql('postgres', qq(
+	SELECT kind, restore_before_lsn, restore_before_time, xact_time IS NOT NULL AND restore_before_lsn < start_lsn
+	FROM walarchive.destructive_commits('prod')));
+is(join(' ', map { $_->[0] } @found), 'truncate drop drop database', 'what was destroyed, in order');
+is(join('', map { $_->[3] } @found), 'tttt', '... with times, and places before');
+for my $case (
+	[ 'truncated', "recovery_target_lsn = '$found[0][1]'", 500 ],
+	[ 'truncated', "recovery_target_time = '$found[0][2]'", 500 ],
+	[ 'dropped', "recovery_target_lsn = '$found[1][1]'", 600 ],
+	[ 'dropped', "recovery_target_time = '$found[1][2]'", 600 ],
+	[ 'prepared', "recovery_target_lsn = '$found[2][1]'", 700 ],
+	[ 'gone', "recovery_target_lsn = '$found[3][1]'", 800 ])
+{
+	my ($what, $target, $rows) = @$case;
+	my $copy = restore_to($target);
+	$copy->safe_psql('postgres', q(ROLLBACK PREPARED 'p')) if $what eq 'prepared';
+	is($copy->safe_psql($what eq 'gone' ? ('gone', 'SELECT count(*) FROM rows') : ('postgres', "SELECT count(*) FROM $what")),
+		$rows, "$what has all of its rows at $target");
+	is($copy->safe_psql('postgres', "SELECT string_agg(what, ', ') FROM marker WHERE what LIKE '% $what'"), "before $what",
+		'... and nothing that came later');
+	$copy->stop('immediate');
+	$copy->clean_node;
 }
 
 # wal_level replica and logical; first files and later ones

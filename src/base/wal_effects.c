@@ -13,7 +13,7 @@
  */
 #include "wal_effects.h"
 
-#define STATE_MAGIC 0x31454157 /* "WAE1" */
+#define STATE_MAGIC 0x32454157 /* "WAE2" */
 
 /* pg_index; its file has the same number unless VACUUM FULL was run on it */
 #define PG_INDEX_FILE 2610
@@ -22,6 +22,7 @@
 /* access/heapam_xlog.h, storage/standbydefs.h, access/xlogrecord.h */
 #define HEAP_OPERATION(info) ((info) &0x70)
 #define HEAP_DELETE 0x10
+#define HEAP_INPLACE 0x70
 #define RUNNING_XACTS 0x10
 #define BLOCK_HAS_IMAGE 0x10
 #define BLOCK_SAME_FILE 0x80
@@ -34,6 +35,9 @@
 #define FORK_MAIN 0
 #define FORK_INIT 3
 
+/* A database is marked no further before its row is deleted, in bytes of WAL. */
+#define MARK_DISTANCE (64 * 1024 * 1024)
+
 /* More blocks than this in the first record: not an index on no rows. */
 #define EMPTY_INDEX_BLOCKS 3
 
@@ -45,6 +49,8 @@ typedef struct StateHeader
 	uint32 has_max_time;
 	int64 max_time;
 	uint64 forgotten;
+	uint64 marks;
+	WaMark mark[WA_EFFECT_MARKS];
 } StateHeader;
 
 typedef struct StateXact
@@ -84,6 +90,7 @@ wa_effects_begin(WaEffects *effects)
 	effects->unwritten = 0;
 	effects->oldest = effects->newest = WA_NO_EFFECT;
 	effects->new_indexes = 0;
+	effects->marks = 0;
 	for (uint32 i = 0; i < WA_EFFECT_BUCKETS; i++)
 		effects->xact_bucket[i] = effects->file_bucket[i] = WA_NO_EFFECT;
 	for (uint32 i = 0; i < WA_EFFECT_XACTS; i++)
@@ -342,23 +349,77 @@ first_file(const WaWalRecord *record, WaRelFile *file)
 	return true;
 }
 
+/* Offset of the row that a DELETE or INPLACE record is about, 0: not known. */
+static uint16
+row_offset(const WaRecordParts *parts, uint32 at)
+{
+	uint16 offset = 0;
+
+	if (parts->main_data != NULL && parts->main_len >= at + sizeof(offset))
+		memcpy(&offset, parts->main_data + at, sizeof(offset));
+	return offset;
+}
+
+/* A row of a shared catalog is changed in place, which no abort undoes. */
+static void
+row_was_marked(WaEffects *effects, const WaWalRecord *record)
+{
+	WaRelFile file;
+	WaRecordParts parts;
+	WaMark *mark;
+
+	if (!first_file(record, &file) || file.tablespace != GLOBAL_TABLESPACE ||
+		!wa_record_parts(record, &parts))
+		return;
+	if (effects->marks == WA_EFFECT_MARKS)
+	{
+		memmove(&effects->mark[0], &effects->mark[1], (WA_EFFECT_MARKS - 1) * sizeof(WaMark));
+		effects->marks--;
+	}
+	mark = &effects->mark[effects->marks++];
+	memset(mark, 0, sizeof(*mark));
+	mark->lsn = record->start_lsn;
+	mark->prev_lsn = record->prev_lsn;
+	mark->number = file.number;
+	mark->block = parts.block[0].block;
+	mark->offset = row_offset(&parts, 0);
+}
+
 /*
- * Rows of two kinds of catalogs are counted as they are deleted: those of
+ * Rows of two kinds of catalogs are of interest when they are deleted: those of
  * pg_index, because that tells an index from a table, and those of shared
  * catalogs, because DROP DATABASE deletes some and a failed CREATE DATABASE
- * does not.
+ * does not.  Before it deletes the row of a database it marks it as invalid, in
+ * place and without a transaction id.
  */
 static void
 row_was_deleted(WaEffects *effects, const WaWalRecord *record)
 {
 	WaRelFile file;
+	WaRecordParts parts;
+	uint16 offset;
 
 	if (record->xid == 0 || !first_file(record, &file))
 		return;
 	if (file.number == PG_INDEX_FILE && file.database != 0)
 		need_xact(effects, record->xid)->index_deletes++;
-	else if (file.tablespace == GLOBAL_TABLESPACE)
-		need_xact(effects, record->xid)->shared_deletes = true;
+	if (file.tablespace != GLOBAL_TABLESPACE || !wa_record_parts(record, &parts))
+		return;
+	need_xact(effects, record->xid)->shared_deletes = true;
+	offset = row_offset(&parts, sizeof(TransactionId));
+	for (uint32 i = effects->marks; i > 0; i--)
+	{
+		WaMark *mark = &effects->mark[i - 1];
+
+		if (mark->number == file.number && mark->block == parts.block[0].block &&
+			(mark->offset == offset || mark->offset == 0 || offset == 0) &&
+			record->start_lsn - mark->lsn < MARK_DISTANCE)
+		{
+			(void) add_item(effects, record->xid, WA_EFFECT_DATABASE_MARKED, &file, mark->lsn,
+							mark->prev_lsn);
+			return;
+		}
+	}
 }
 
 /* Note what is written first into files that the transaction has made. */
@@ -407,17 +468,22 @@ static void
 xact_was_lost(WaEffects *effects, WaEffectXact *xact, const WaWalRecord *record,
 			  WaEffectsEmit emit, void *arg)
 {
+	const WaEffectItem *mark = NULL;
+
 	for (uint32 at = xact->first; at != WA_NO_EFFECT; at = effects->item[at].next)
 	{
 		WaEffectItem *item = &effects->item[at];
 		WaMsgDestruction d = {0};
 
+		if (item->type == WA_EFFECT_DATABASE_MARKED)
+			mark = item;
 		if (item->type != WA_EFFECT_DATABASE_GONE || !xact->shared_deletes)
 			continue;
 		d.kind = WA_DESTRUCTION_DATABASE;
 		d.tli = record->tli;
-		d.start_lsn = d.end_lsn = d.first_lsn = item->lsn;
-		d.restore_before_lsn = item->other;
+		d.start_lsn = d.end_lsn = item->lsn;
+		d.first_lsn = mark ? mark->lsn : item->lsn;
+		d.restore_before_lsn = mark ? mark->other : item->other;
 		d.xid = xact->xid;
 		d.aborted = true;
 		d.database = item->file.database;
@@ -568,6 +634,8 @@ wa_effects_feed(WaEffects *effects, const WaWalRecord *record, const WaWalEvent 
 
 	if (record->rmid == WA_RM_HEAP && HEAP_OPERATION(record->info) == HEAP_DELETE)
 		row_was_deleted(effects, record);
+	else if (record->rmid == WA_RM_HEAP && HEAP_OPERATION(record->info) == HEAP_INPLACE)
+		row_was_marked(effects, record);
 	if (effects->xacts == 0)
 		return;
 	if (record->rmid == WA_RM_STANDBY && (record->info & 0xF0) == RUNNING_XACTS)
@@ -606,6 +674,8 @@ wa_effects_save(const WaEffects *effects, void *bytes, size_t size)
 	header.has_max_time = effects->has_max_time;
 	header.max_time = effects->max_time;
 	header.forgotten = effects->forgotten;
+	header.marks = effects->marks;
+	memcpy(header.mark, effects->mark, effects->marks * sizeof(WaMark));
 	memcpy(to, &header, sizeof(header));
 	to += sizeof(header);
 	memcpy(to, effects->new_index, effects->new_indexes * sizeof(WaNewIndex));
@@ -649,7 +719,7 @@ wa_effects_load(WaEffects *effects, const void *bytes, size_t len)
 	memcpy(&header, from, sizeof(header));
 	from += sizeof(header);
 	if (header.magic != STATE_MAGIC || header.xacts > WA_EFFECT_XACTS ||
-		header.new_indexes > WA_EFFECT_NEW_INDEXES ||
+		header.new_indexes > WA_EFFECT_NEW_INDEXES || header.marks > WA_EFFECT_MARKS ||
 		end - from < header.new_indexes * sizeof(WaNewIndex))
 		return false;
 	memcpy(effects->new_index, from, header.new_indexes * sizeof(WaNewIndex));
@@ -694,6 +764,8 @@ wa_effects_load(WaEffects *effects, const void *bytes, size_t len)
 	if (from != end)
 		goto invalid;
 	effects->new_indexes = header.new_indexes;
+	effects->marks = (uint32) header.marks;
+	memcpy(effects->mark, header.mark, sizeof(effects->mark));
 	effects->has_max_time = (header.has_max_time != 0);
 	effects->max_time = header.max_time;
 	effects->forgotten = header.forgotten;

@@ -29,12 +29,13 @@
 #define WA_EFFECT_XACTS 8192
 #define WA_EFFECT_BUCKETS 16384 /* a power of 2 */
 #define WA_EFFECT_NEW_INDEXES 32
+#define WA_EFFECT_MARKS 8
 
 /* Files, relations and dropped statistics of one transaction that are looked at. */
 #define WA_EFFECT_FILES 131072
 
 /* The longest state that wa_effects_save makes, in bytes. */
-#define WA_EFFECTS_STATE_MAX (64 + WA_EFFECT_NEW_INDEXES * 16 + WA_EFFECT_XACTS * 16 + WA_EFFECT_ITEMS * 40)
+#define WA_EFFECTS_STATE_MAX (512 + WA_EFFECT_NEW_INDEXES * 16 + WA_EFFECT_XACTS * 16 + WA_EFFECT_ITEMS * 40)
 
 /*
  * A destruction.  'files' and 'relations' are valid during the call only;
@@ -52,12 +53,13 @@ typedef void (*WaEffectsEmit)(void *arg, const WaMsgDestruction *destruction,
 
 typedef enum WaEffectType
 {
-	WA_EFFECT_CREATED = 1,    /* a file was made */
-	WA_EFFECT_LOCKED,         /* AccessExclusiveLock on relation file.number */
-	WA_EFFECT_TRUNCATED,      /* a file was cut to nothing */
-	WA_EFFECT_HEAP_TRUNCATED, /* XLOG_HEAP_TRUNCATE names relation file.number */
-	WA_EFFECT_DATABASE_MADE,  /* files of database file.database came */
-	WA_EFFECT_DATABASE_GONE   /* files of database file.database went */
+	WA_EFFECT_CREATED = 1,     /* a file was made */
+	WA_EFFECT_LOCKED,          /* AccessExclusiveLock on relation file.number */
+	WA_EFFECT_TRUNCATED,       /* a file was cut to nothing */
+	WA_EFFECT_HEAP_TRUNCATED,  /* XLOG_HEAP_TRUNCATE names relation file.number */
+	WA_EFFECT_DATABASE_MADE,   /* files of database file.database came */
+	WA_EFFECT_DATABASE_MARKED, /* a database was marked as invalid */
+	WA_EFFECT_DATABASE_GONE    /* files of database file.database went */
 } WaEffectType;
 
 /* What was written first into a file that the transaction made. */
@@ -76,7 +78,7 @@ typedef struct WaEffectItem
 	uint16 owner;     /* WaEffects.xact[owner] */
 	uint32 next;      /* of the same transaction */
 	XLogRecPtr lsn;   /* of the record */
-	XLogRecPtr other; /* CREATED: of the first write; TRUNCATED, DATABASE_GONE: of the record before */
+	XLogRecPtr other; /* CREATED: of the first write; TRUNCATED, DATABASE_MARKED, DATABASE_GONE: of the record before */
 	WaRelFile file;
 	uint32 hash_next; /* CREATED: same bucket */
 } WaEffectItem;
@@ -116,6 +118,16 @@ typedef struct WaNewIndex
 	XLogRecPtr lsn;
 } WaNewIndex;
 
+/* A row of a shared catalog that was changed in place, at once. */
+typedef struct WaMark
+{
+	XLogRecPtr lsn;
+	XLogRecPtr prev_lsn;
+	Oid number; /* of the file */
+	uint32 block;
+	uint16 offset; /* of the row, 0: not known */
+} WaMark;
+
 typedef struct WaEffects
 {
 	uint64 forgotten; /* transactions of which something was forgotten for lack of room */
@@ -137,6 +149,10 @@ typedef struct WaEffects
 	/* indexes that were made without a lock on their table, a ring */
 	uint32 new_indexes;
 	WaNewIndex new_index[WA_EFFECT_NEW_INDEXES];
+
+	/* the latest changes in place, oldest first */
+	uint32 marks;
+	WaMark mark[WA_EFFECT_MARKS];
 
 	/* scratch of one judgement */
 	WaEffectKey made[WA_EFFECT_ITEMS];    /* files made, by number */

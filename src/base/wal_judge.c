@@ -602,6 +602,23 @@ collect_truncations_in_place(Trial *t, WaMsgDestruction *d)
 	}
 }
 
+/* The database is marked as invalid before its files go. */
+static void
+set_first_of_database(Trial *t, WaMsgDestruction *d, const WaEffectItem *item)
+{
+	for (uint32 i = t->items; i > 0; i--)
+	{
+		WaEffectItem *mark = &t->effects->item[t->effects->order[i - 1].at];
+
+		if (mark->type == WA_EFFECT_DATABASE_MARKED && mark->lsn < item->lsn)
+		{
+			item = mark;
+			break;
+		}
+	}
+	set_first(d, item);
+}
+
 /* Databases: the files go before the end of the transaction, whatever that is. */
 static void
 judge_databases(Trial *t, bool committed)
@@ -622,7 +639,7 @@ judge_databases(Trial *t, bool committed)
 			WaEffectItem *item = &effects->item[effects->order[j - 1].at];
 
 			if (item->type == WA_EFFECT_DATABASE_GONE && item->file.database == stats.database)
-				set_first(&d, item);
+				set_first_of_database(t, &d, item);
 		}
 		t->emit(t->arg, &d, NULL, NULL);
 	}
@@ -646,7 +663,7 @@ judge_databases(Trial *t, bool committed)
 		if (made)
 			continue;
 		start_destruction(t, &d, WA_DESTRUCTION_DATABASE);
-		set_first(&d, item);
+		set_first_of_database(t, &d, item);
 		d.aborted = true;
 		d.database = item->file.database;
 		t->emit(t->arg, &d, NULL, NULL);
