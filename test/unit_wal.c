@@ -482,10 +482,10 @@ see(void *arg, const WaWalRecord *record)
 		wa_rmgr_name(record->major, record->rmid, rmgr, sizeof(rmgr));
 		wa_record_type(record->major, record->rmid, record->info, type, sizeof(type));
 		t.len = 0;
-		add(&t, "%X/%08X %X/%08X %u %s %u %s", LSN_FORMAT_ARGS(record->start_lsn),
-			LSN_FORMAT_ARGS(record->prev_lsn), record->total_len, rmgr, record->xid, type);
 		if (!wa_record_parts(record, &parts))
-			add(&t, " without parts");
+			add(&t, "without parts: ");
+		add(&t, "%X/%08X %X/%08X %u/%u %s %u %s", LSN_FORMAT_ARGS(record->start_lsn), LSN_FORMAT_ARGS(record->prev_lsn),
+			record->total_len - parts.image_bytes, record->total_len, rmgr, record->xid, type);
 		describe(&t, record, &parts);
 		if (is_named(record))
 			pass->named |= 1 << (record->rmid == WA_RM_XACT ? 8 + ((record->info >> 4) & 7) : record->info >> 4);

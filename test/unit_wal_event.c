@@ -129,6 +129,110 @@ test_events(void)
 		  "other contents that make no sense");
 }
 
+/* ---- the parts of a record ---- */
+
+static uint8 part_bytes[2048];
+static uint32 part_len;
+
+static void
+add_part(const void *bytes, uint32 len)
+{
+	memcpy(part_bytes + part_len, bytes, len);
+	part_len += len;
+}
+
+/* Are these headers, with so many bytes of data behind them, a record? */
+static bool
+parts_of(uint32 data, uint32 missing, WaRecordParts *parts)
+{
+	WaWalRecord record;
+
+	memset(&record, 0, sizeof(record));
+	record.major = 17;
+	record.data = part_bytes;
+	record.total_len = part_len + data;
+	record.data_len = record.total_len - missing;
+	return wa_record_parts(&record, parts);
+}
+
+static void
+begin_parts(void)
+{
+	memset(part_bytes, 0, sizeof(part_bytes));
+	part_len = WA_RECORD_HEADER;
+}
+
+static void
+test_parts(void)
+{
+	/* id, fork and flags, length of data, image (length, hole, info, hole's length), file, block */
+	static const uint8 first[] = {0, 0x30, 3, 0, 9, 0, 7, 0, 0x01 | 0x02 | 0x04, 5, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0};
+	static const uint8 second[] = {2, 0x80 | 1, 0, 0, 8, 0, 0, 0};
+	static const uint8 origin[] = {253, 6, 0};
+	static const uint8 top[] = {252, 77, 0, 0, 0};
+	static const uint8 main_short[] = {255, 10};
+	static const uint8 no_such_id[] = {33, 0, 0, 0};
+	WaRecordParts parts;
+	uint32 headers;
+	int wrong = 0;
+
+	begin_parts();
+	CHECK(parts_of(0, 0, &parts) && parts.blocks == 0 && parts.main_len == 0, "a record of nothing");
+	CHECK(!parts_of(1, 0, &parts), "... and of a byte that is nothing");
+
+	begin_parts();
+	add_part(first, sizeof(first));
+	add_part(second, sizeof(second));
+	add_part(origin, sizeof(origin));
+	add_part(top, sizeof(top));
+	add_part(main_short, sizeof(main_short));
+	headers = part_len;
+	CHECK(parts_of(22, 0, &parts) && parts.blocks == 2 && parts.image_bytes == 9 && parts.origin == 6 &&
+			  parts.top_xid == 77 && parts.main_len == 10 && parts.main_data == part_bytes + headers + 12,
+		  "a record of all parts");
+	CHECK(parts.block[0].id == 0 && parts.block[0].fork == 0 && parts.block[0].file.tablespace == 1 &&
+			  parts.block[0].file.database == 2 && parts.block[0].file.number == 3 && parts.block[0].block == 4 &&
+			  parts.block[0].has_image && parts.block[0].apply_image && parts.block[0].image_len == 9 &&
+			  parts.block[0].data_len == 3,
+		  "... its first block");
+	CHECK(parts.block[1].id == 2 && parts.block[1].fork == 1 && parts.block[1].file.number == 3 &&
+			  parts.block[1].file.tablespace == 1 && parts.block[1].block == 8 && !parts.block[1].has_image &&
+			  !parts.block[1].apply_image && parts.block[1].data_len == 0,
+		  "... and its second, of the same relation");
+	CHECK(parts_of(22, 22, &parts) && parts.main_data == NULL && parts.main_len == 10, "... of which only the headers are there");
+	for (uint32 missing = 1; missing <= headers - WA_RECORD_HEADER; missing++)
+	{
+		if (parts_of(22, 22 + missing, &parts))
+			wrong++;
+	}
+	/* with some data less, what is left of the headers may pass for it */
+	for (uint32 data = 11; data < 60; data++)
+	{
+		if (data != 22 && parts_of(data, 0, &parts))
+			wrong++;
+	}
+	CHECK(wrong == 0, "... but not of less, nor of more data than was announced");
+
+	part_bytes[WA_RECORD_HEADER + sizeof(first)] = 0;
+	CHECK(!parts_of(22, 0, &parts), "blocks are in order");
+	part_bytes[WA_RECORD_HEADER + sizeof(first)] = 2;
+	part_bytes[WA_RECORD_HEADER + 1] = 0x10;
+	CHECK(!parts_of(22, 0, &parts) && !parts_of(19, 0, &parts), "a block without data has no length of it");
+	part_bytes[WA_RECORD_HEADER + 1] = 0x30;
+	part_bytes[WA_RECORD_HEADER + 6] = 0;
+	CHECK(!parts_of(22, 0, &parts), "an image with a hole says where");
+	part_bytes[WA_RECORD_HEADER + 6] = 7;
+	part_bytes[WA_RECORD_HEADER + 9] = 0;
+	CHECK(!parts_of(22, 0, &parts), "... and how large it is");
+
+	begin_parts();
+	add_part(second, sizeof(second));
+	CHECK(!parts_of(0, 0, &parts), "the first block can't be of the same relation");
+	begin_parts();
+	add_part(no_such_id, sizeof(no_such_id));
+	CHECK(!parts_of(0, 0, &parts), "a part that does not exist");
+}
+
 /* ---- names of all record types ---- */
 
 /* A segment with a record of each type; its main data are as many bytes as the type plus one. */
@@ -218,6 +322,7 @@ main(int argc, char **argv)
 		return 0;
 	}
 	test_events();
+	test_parts();
 	test_types(folder, 15);
 	test_types(folder, 17);
 	test_types(folder, 18);

@@ -305,6 +305,9 @@ test_aborted(void)
 		  "... first it is only not complete");
 
 	put_page_header(&w, 8, 0);
+	status = read_wal(&w, true);
+	CHECK(status == WA_READ_MORE && reader.next_lsn == page && reader.need_lsn == page + 24 + 24,
+		  "... until a page says that it never will be");
 	memcpy(overwrite + 2, &lost, 8);
 	put_raw(&w, WA_RM_XLOG, 0xD0, overwrite, sizeof(overwrite), 0);
 	put_raw(&w, 20, 0, data, 50, 0);
@@ -451,6 +454,7 @@ test_ends(void)
 	CHECK(read_wal(&w, true) == WA_READ_INVALID && says("has the address"), "a page from the future is none");
 	addr = LSN0 + end - 8192;
 	memcpy(w.bytes + end + 8, &addr, 8);
+	memset(w.bytes + end + 8192, 0, 8192);
 	CHECK(read_wal(&w, true) == WA_READ_INVALID && says("has the address"), "... nor one from elsewhere in a segment");
 	free(w.bytes);
 
@@ -479,6 +483,8 @@ test_hostile(void)
 	uint32 v32;
 	uint64 v64;
 	uint16 v16;
+	uint32 saved_len;
+	WaReaderOptions options;
 
 	begin_wal(&w, 8192, MB);
 	put_raw(&w, 20, 0, data, 100, 0);
@@ -507,7 +513,15 @@ test_hostile(void)
 	v64 = LSN0;
 	CHECK(read_changed(&w, at + 8, &v64, 8, false) == WA_READ_INVALID && says("previous record") && reader.error.lsn == lsn,
 		  "a record before that is not there");
-	v64 = LSN0 + 40;
+	{
+		Wal future;
+
+		begin_wal(&future, 8192, MB);
+		future.prev = LSN0 + 40;
+		put_raw(&future, 20, 0, data, 100, 0);
+		CHECK(read_wal(&future, false) == WA_READ_INVALID && says("previous record"), "... or that is not before");
+		free(future.bytes);
+	}
 	v32 = 99;
 	CHECK(read_changed(&w, 40 + 4, &v32, 4, false) == WA_READ_INVALID && says("checksum") && seen.records == 0 &&
 			  reader.error.lsn == LSN0 + 40 && reader.error.record_lsn == LSN0 + 40,
@@ -516,7 +530,16 @@ test_hostile(void)
 			  reader.error.lsn == lsn,
 		  "a changed record over pages");
 
-	/* page headers */
+	/* page headers; first of a record that began before */
+	at = 3 * 8192;
+	v32 = 5;
+	memcpy(&saved_len, w.bytes + at + 16, 4);
+	memcpy(w.bytes + at + 16, &v32, 4);
+	options = reader_options(&w);
+	CHECK(read_from(&w, &options, 2 * 8192, w.len) == WA_READ_INVALID && says("remaining length of 5"),
+		  "the rest of a record that began before has its length too");
+	memcpy(w.bytes + at + 16, &saved_len, 4);
+	CHECK(read_from(&w, &options, 2 * 8192, w.len) == WA_READ_MORE && seen.records == 1, "... as it should");
 	at = 2 * 8192;
 	CHECK(read_changed(&w, at + 2, "\0", 1, false) == WA_READ_INVALID && says("does not continue"), "a page that does not continue");
 	v32 = 5;
@@ -546,7 +569,6 @@ test_hostile(void)
 
 	/* and on after the damage */
 	{
-		WaReaderOptions options = reader_options(&w);
 		uint8 saved = w.bytes[at + 500];
 		WaReadStatus status;
 

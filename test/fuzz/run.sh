@@ -6,6 +6,7 @@ seconds=${1:-60}
 pg_config=${PG_CONFIG:-pg_config}
 build=test/fuzz/build
 mkdir -p "$build"
+# shellcheck disable=SC2054
 flags=(-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Wno-ignored-attributes -D_GNU_SOURCE -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 	"-I$("$pg_config" --includedir-server)" "-I$("$pg_config" --includedir)" "-I$("$pg_config" --includedir)/internal")
 libs=("-L$("$pg_config" --pkglibdir)" "-L$("$pg_config" --libdir)" -lpgcommon -lpgport)

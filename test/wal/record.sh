@@ -8,7 +8,7 @@
 # compressed page images, databases and tablespaces made and dropped, another timeline, and a start of copying a database by WAL.
 #
 # OUTDIR/<segment>   its bytes up to the last that is not zero; the last segment ends in the middle of a record
-# OUTDIR/records     a record on a line: LSN, previous record, length, resource manager, transaction, type; the line of a record
+# OUTDIR/records     a record on a line: LSN, previous record, length without page images and with them, resource manager, transaction, type; the line of a record
 #                    that the index knows goes on with what pg_waldump says of it, without cache invalidations
 set -euo pipefail
 bin=${1:?BINDIR} out=${2:?OUTDIR}
@@ -167,7 +167,7 @@ done
 # cut off like that, pg_waldump says that the last record is not whole
 truncate -s 1M "$work/path/$last"
 { "$bin/pg_waldump" -p "$work/path" "00000002${first:8}" "$last" 2>"$work/err" || true; } |
-	sed -E 's/^rmgr: ([^ ]+) +len \(rec\/tot\): +[0-9]+\/ *([0-9]+), tx: +([0-9]+), lsn: ([^,]+), prev ([^,]+), desc: /\4 \5 \2 \1 \3 /
+	sed -E 's/^rmgr: ([^ ]+) +len \(rec\/tot\): +([0-9]+)\/ *([0-9]+), tx: +([0-9]+), lsn: ([^,]+), prev ([^,]+), desc: /\5 \6 \2\/\3 \1 \4 /
 		s/; relcache init file inval dbid [0-9]+ tsid [0-9]+//; s/; inval msgs:[^;]*//; s/ +$//' |
 	perl -ne '
 		my ($lsn, $prev, $len, $rmgr, $xid, $desc) = split / /, $_, 6;
