@@ -75,6 +75,11 @@ typedef struct WaWalRecord
 	uint32 data_len;   /* total_len, if it is kept as a whole */
 } WaWalRecord;
 
+/*
+ * WA_READ_END is said if nothing behind it, as far as it was fed with the same
+ * call, is WAL of here: the remainder of a file that is still being written
+ * looks like that.  In a finished segment it is damage.
+ */
 typedef enum WaReadStatus
 {
 	WA_READ_MORE,    /* all that was fed is used up: feed what follows */
