@@ -274,6 +274,25 @@ WITH host AS MATERIALIZED (
 	WHERE o.heartbeat_interval IS NOT NULL
 
 	UNION ALL
+	-- how far what is durable is decoded
+	SELECT s.name, 'index',
+		   CASE
+			   WHEN s.decoded_lsn IS NULL OR s.decode_lag_bytes IS NULL THEN 'unknown'
+			   WHEN s.decode_lag_bytes > 1073741824 OR (s.decode_lag_bytes > 0 AND s.index_lag > '5 min'::interval) THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN s.decoded_lsn IS NULL OR s.decode_lag_bytes IS NULL THEN 'it is not known yet how far the WAL is decoded'
+			   WHEN s.decode_lag_bytes > 0
+				   THEN pg_catalog.format('%s and %s of durable WAL are not decoded yet', pg_catalog.pg_size_pretty(s.decode_lag_bytes), pg_catalog.date_trunc('second', s.index_lag))
+			   WHEN s.latest_commit_time IS NULL THEN pg_catalog.format('all WAL is decoded up to %s, no commit was among it', s.decoded_lsn)
+			   ELSE pg_catalog.format('all WAL is decoded up to %s, the latest commit is of %s', s.decoded_lsn, s.latest_commit_time)
+		   END,
+		   CASE WHEN s.decode_lag_bytes > 1073741824 OR (s.decode_lag_bytes > 0 AND s.index_lag > '5 min'::interval)
+				THEN 'Streaming does not depend on it. walarchive.stat_progress_index shows the work, the server log the errors; walarchive.max_indexers may be raised.' END
+	FROM source s
+
+	UNION ALL
 	-- is the catalog up to date
 	SELECT s.name, 'catalog',
 		   CASE
@@ -370,7 +389,7 @@ GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
 
 COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
 COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
-COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, damage, disk_space, synchronous_commit, relation_names, heartbeat, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, damage, disk_space, synchronous_commit, relation_names, heartbeat, index, catalog; of the host launcher, directory, workers, catalog';
 COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
 COMMENT ON COLUMN walarchive.health.message IS 'what was found';
 COMMENT ON COLUMN walarchive.health.hint IS 'what to do';

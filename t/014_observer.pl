@@ -210,6 +210,20 @@ ok(wait_for('heartbeats', sub { observed('prod', "coalesce(heartbeat_xid >= '@{[
 	'an idle primary commits');
 is(receiver_pid($host, 'prod'), $pid, 'the receiver was not restarted');
 cmp_ok($next_xid->($primary), '>', $xid, "they are the server's transactions");
+ok(wait_for('them in the archive', sub { stat_of($host, 'prod', "coalesce(latest_commit_xid::text::bigint >= $xid, false)") eq 't' }),
+	'they are the latest commit of the archive');
+# the server commits more often than that: no heartbeat
+value(q(SELECT walarchive.alter_source('prod', heartbeat_interval => '5 s')));
+my $busy = start_sql($primary, 'DO $$ BEGIN FOR i IN 1..24 LOOP PERFORM pg_current_xact_id(); COMMIT; PERFORM pg_sleep(0.5); END LOOP; END $$;');
+$xid = $next_xid->($primary);
+ok(wait_for('commits', sub { stat_of($host, 'prod', "latest_commit_xid::text::bigint > $xid") eq 't' }), 'a server that commits');
+my $last_beat = observed('prod', 'heartbeat_time');
+is(sql_result($busy), 0, '... for longer than the interval');
+is(observed('prod', 'heartbeat_time'), $last_beat, 'is sent no heartbeat');
+ok(wait_for('heartbeats', sub { observed('prod', "heartbeat_time > '$last_beat'") eq 't' }), 'idle again: it is');
+value(q(SELECT walarchive.alter_source('prod', heartbeat_interval => '1 s')));
+ok(wait_for('a connection', sub { $primary->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat')) eq '1' }),
+	'more often again');
 is(health('prod', 'heartbeat'), 'ok', 'health is ok');
 is($primary->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat')),
 	'1', 'with a short interval the connection is kept');

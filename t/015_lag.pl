@@ -54,6 +54,29 @@ ok( wait_for('signs of life',
 is(stat_of($host, 'prod', "lag = '0'"), 't', 'and still no lag');
 is(stat_of($host, 'prod', 'reconnects'), '0', 'on the first connection');
 
+# --- decoded as well ---
+my $xid = $primary->safe_psql('postgres', 'BEGIN; CREATE TABLE c (i int); SELECT txid_current(); COMMIT');
+wait_archived($host, 'prod', $primary);
+wait_lag('the latest commit is known', "latest_commit_xid = '$xid'");
+wait_lag('all is decoded', "decode_lag_bytes = 0 AND lag = '0'");
+is(stat_of($host, 'prod', "latest_commit_lsn <= decoded_lsn AND clock_timestamp() - latest_commit_time BETWEEN '0' AND '10 min'"), 't',
+	'with its time and place');
+is($host->safe_psql('postgres', q(SELECT latest_commit_xid, decode_lag_bytes FROM walarchive.status WHERE source = 'prod')),
+	"$xid|0", 'status says the same');
+ok(wait_health($host, 'prod', 'index', 'ok'), 'health is ok');
+# a switch of segments leaves nothing to decode, and page headers are no WAL
+switch_wal($primary, 3);
+wait_archived($host, 'prod', $primary);
+wait_lag('after a switch all is decoded', "decode_lag_bytes = 0 AND lag = '0'");
+# nobody decodes: what is durable is behind all the same
+my $lock = start_sql($host, "BEGIN; LOCK TABLE walarchive.index_progress; SELECT pg_sleep(4); COMMIT;");
+ok(wait_for('the lock', sub { $host->safe_psql('postgres', q(SELECT count(*) FROM pg_locks WHERE relation = 'walarchive.index_progress'::regclass AND mode = 'AccessExclusiveLock' AND granted)) eq '1' }),
+	'the catalog is locked');
+$primary->safe_psql('postgres', 'INSERT INTO c VALUES (1)');
+wait_lag('the catalog is locked: decoding lags', "decode_lag_bytes > 0 AND lag > '1 s' AND lag_bytes = 0");
+sql_result($lock);
+wait_lag('unlocked: it catches up', "decode_lag_bytes = 0 AND lag = '0'");
+
 # --- a receiver that hangs: nobody says that there is more ---
 my $pid = receiver_pid($host, 'prod');
 kill 'STOP', $pid;

@@ -255,7 +255,7 @@ receiver_row(int slot, const WaSlotControl *control, const WaReceiverStat *stat,
 	set_bigint(values, nulls, &n, free_bytes, free_known);
 	set_index_columns(values, nulls, &n, index, stat,
 					  index->generation == control->generation &&
-						  index->system_identifier != 0 &&
+						  index->system_identifier != 0 && index->decoded_lsn != 0 &&
 						  index->system_identifier == stat->system_identifier,
 					  pid != 0);
 	Assert(n == RECEIVER_STATE_COLUMNS);
