@@ -340,6 +340,7 @@ BEGIN
 	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
 		AND s.start_lsn >= '0/0'::pg_lsn + greatest(p_previous - '0/0'::pg_lsn - 2147483648, 0)
 		AND s.end_lsn <= p_next
+		AND s.state = 'finished'
 		AND s.decode_state = 'decoding';
 
 	INSERT INTO walarchive.decode_progress AS d

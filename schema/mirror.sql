@@ -116,7 +116,12 @@ BEGIN
 				size = excluded.size,
 				registered_at = excluded.registered_at,
 				-- the decoder has gone on behind what was there of it then
-				decode_state = CASE WHEN excluded.state = 'finished' AND s.decode_state = 'decoded' THEN 'pending'
+				decode_state = CASE WHEN excluded.state = 'finished' AND s.decode_state = 'decoding'
+										AND EXISTS (SELECT 1 FROM walarchive.decode_progress d
+													WHERE d.source = s.source
+														AND d.system_identifier = s.system_identifier
+														AND d.timeline = s.timeline
+														AND d.next_lsn >= s.end_lsn) THEN 'pending'
 									ELSE s.decode_state END
 			WHERE s.state = 'partial'
 				AND (excluded.state = 'finished' OR excluded.size <> s.size)

@@ -168,7 +168,7 @@ is($host->safe_psql('postgres', $all), $before, 'and finds the same');
 switch_wal($standby, 1);
 my $victim = (grep { !/history/ } wal_files($dir))[-1];
 ok(wait_for('the victim', sub { $host->safe_psql('postgres', $pending) eq '0' }), 'a segment to die in is there');
-arm_faults($host, "read:KILL:$victim\$");
+arm_faults($host, "open:KILL:$victim\$");
 $host->safe_psql('postgres', q(SELECT walarchive.rescan('prod')));
 my $state = qq(SELECT decode_state FROM walarchive.segment WHERE name = '$victim');
 ok(wait_for('quarantine', sub { $host->safe_psql('postgres', $state) eq 'quarantined' }),

@@ -818,6 +818,19 @@ ssize_t pwritev64(int, const struct iovec *, int, off_t) __attribute__((alias("p
 ssize_t pwritev64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("pwritev2")));
 int fallocate64(int, int, off_t, off_t) __attribute__((alias("fallocate")));
 int posix_fallocate64(int, off_t, off_t) __attribute__((alias("posix_fallocate")));
+/* what -D_FORTIFY_SOURCE makes of calls without a mode */
+int
+__open_2(const char *path, int flags)
+{
+	return open_with_faults(AT_FDCWD, path, flags, 0);
+}
+
+int
+__openat_2(int dir, const char *path, int flags)
+{
+	return open_with_faults(dir, path, flags, 0);
+}
+
 int open64(const char *, int, ...) __attribute__((alias("open")));
 int openat64(int, const char *, int, ...) __attribute__((alias("openat")));
 int creat64(const char *, mode_t) __attribute__((alias("creat")));
