@@ -22,7 +22,6 @@
 
 #include "../state/archive_dir.h"
 #include "verify_plan.h"
-#include "wal_hash.h"
 
 /* Holes up to this many segments are looked at one by one. */
 #define SHORT_HOLE 64
@@ -210,49 +209,61 @@ add_directory(Planner *p)
 	add_timelines(p, 0);
 }
 
-/* What wal.sha256 knows and is not there. */
+/*
+ * What has a checksum and is not there.  The catalog's copies count: lines of
+ * wal.sha256 itself may be damaged.
+ */
 static void
 add_sums(Planner *p)
 {
-	uint64 size;
-	uint64 offset = 0;
+	Oid types[4] = {TEXTOID, INT8OID, TEXTOID, INT4OID};
+	Datum values[4];
 	int64 first = p->plan->files;
-	WaSumLine line;
-	FILE *sums;
+	char last[WA_WAL_NAME_LEN] = "";
+	uint64 rows;
 
-	if (wa_sums_problem(p->source, p->sysid) != NULL)
-		return;
-	sums = wa_open_sums(p->source, p->sysid, &size);
-	if (sums == NULL)
-		return;
-	while (offset < size && wa_next_sum(sums, offset, &line))
+	values[0] = CStringGetTextDatum(p->source);
+	values[1] = Int64GetDatum((int64) p->sysid);
+	values[3] = Int32GetDatum(PAGE_ROWS);
+	do
 	{
-		TimeLineID tli;
-		uint64 segno;
-
 		CHECK_FOR_INTERRUPTS();
-		offset = line.next;
-		if (!line.valid)
-			continue;
-		switch (wa_parse_wal_name(line.name, p->plan->segment_size, &tli, &segno))
+		wa_catalog_begin("listing checksums");
+		values[2] = CStringGetTextDatum(last);
+		if (SPI_execute_with_args("SELECT f.name FROM walarchive.file_sum f "
+								  "WHERE f.source OPERATOR(pg_catalog.=) $1 AND f.system_identifier OPERATOR(pg_catalog.=) $2 "
+								  "AND f.name OPERATOR(pg_catalog.>) $3 "
+								  "ORDER BY f.source, f.system_identifier, f.name LIMIT $4",
+								  4, types, values, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not list checksums");
+		rows = SPI_processed;
+		for (uint64 i = 0; i < rows; i++)
 		{
-			case WA_FILE_SEGMENT:
-				if (tli <= PG_INT32_MAX && segno >= p->lowest && !is_there(p, tli, segno))
-					add_file(p, tli, segno, -1, false);
-				break;
-			case WA_FILE_HISTORY:
-				if (tli <= PG_INT32_MAX)
-					add_timeline(p, tli)->history = true;
-				break;
-			default:
-				break;
+			char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+			TimeLineID tli;
+			uint64 segno;
+
+			strlcpy(last, name, sizeof(last));
+			switch (wa_parse_wal_name(name, p->plan->segment_size, &tli, &segno))
+			{
+				case WA_FILE_SEGMENT:
+					if (tli <= PG_INT32_MAX && segno >= p->lowest && !is_there(p, tli, segno))
+						add_file(p, tli, segno, -1, false);
+					break;
+				case WA_FILE_HISTORY:
+					if (tli <= PG_INT32_MAX)
+						add_timeline(p, tli)->history = true;
+					break;
+				default:
+					break;
+			}
 		}
-	}
-	FreeFile(sums);
+		wa_catalog_commit();
+	} while (rows == PAGE_ROWS);
 	add_timelines(p, first);
 }
 
-/* What the catalog knows and is not there; the gaps. */
+/* What the catalog knows and is not there. */
 static void
 add_catalog(Planner *p)
 {
@@ -293,7 +304,7 @@ add_catalog(Planner *p)
 	} while (rows == PAGE_ROWS);
 	add_timelines(p, first);
 
-	wa_catalog_begin("listing gaps and timelines");
+	wa_catalog_begin("listing timelines");
 	if (SPI_execute_with_args("SELECT t.timeline FROM walarchive.timeline t "
 							  "WHERE t.source OPERATOR(pg_catalog.=) $1 AND t.system_identifier OPERATOR(pg_catalog.=) $2 "
 							  "AND t.history_file",
@@ -301,6 +312,20 @@ add_catalog(Planner *p)
 		elog(ERROR, "could not list timelines");
 	for (uint64 i = 0; i < SPI_processed; i++)
 		add_timeline(p, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)))->history = true;
+	wa_catalog_commit();
+}
+
+/* WAL that the receiver could not get. */
+static void
+read_gaps(Planner *p)
+{
+	Oid types[2] = {TEXTOID, INT8OID};
+	Datum values[2];
+	bool isnull;
+
+	wa_catalog_begin("listing gaps");
+	values[0] = CStringGetTextDatum(p->source);
+	values[1] = Int64GetDatum((int64) p->sysid);
 	if (SPI_execute_with_args("SELECT g.timeline, g.from_lsn, g.to_lsn FROM walarchive.gap g "
 							  "WHERE g.source OPERATOR(pg_catalog.=) $1 AND g.system_identifier OPERATOR(pg_catalog.=) $2 "
 							  "AND g.closed_at IS NULL AND g.cause OPERATOR(pg_catalog.<>) 'missing_file'",
@@ -470,7 +495,6 @@ filter(Planner *p, XLogRecPtr from_lsn, XLogRecPtr to_lsn, TimeLineID only)
 	uint64 to = to_lsn == 0 ? PG_UINT64_MAX : wa_segment_of(to_lsn - 1, plan->segment_size);
 	int64 files = 0;
 	int holes = 0;
-	int timelines = 0;
 
 	for (int64 i = 0; i < plan->files; i++)
 	{
@@ -491,32 +515,28 @@ filter(Planner *p, XLogRecPtr from_lsn, XLogRecPtr to_lsn, TimeLineID only)
 		plan->hole[holes++] = *h;
 	}
 	plan->holes = holes;
-	for (int i = 0; i < plan->timelines; i++)
-	{
-		WaPlannedTimeline *t = &plan->timeline[i];
+}
 
-		/* the others are still needed for their forks */
-		if (only != 0 && t->tli != only)
-			t->history = false;
-		plan->timeline[timelines++] = *t;
-	}
-	plan->timelines = timelines;
+static void
+begin_plan(Planner *p, const char *source, uint64 sysid, WaVerifyPlan *plan)
+{
+	memset(p, 0, sizeof(*p));
+	p->source = source;
+	p->sysid = sysid;
+	p->plan = plan;
+	p->context = CurrentMemoryContext;
+	p->allocated = plan->files;
 }
 
 void
-wa_plan_verification(const char *source, uint64 sysid, uint32 segment_size,
-					 XLogRecPtr from_lsn, XLogRecPtr to_lsn, TimeLineID only,
-					 WaVerifyPlan *plan)
+wa_plan_files(const char *source, uint64 sysid, uint32 segment_size,
+			  WaVerifyPlan *plan)
 {
-	Planner p = {0};
+	Planner p;
 
 	memset(plan, 0, sizeof(*plan));
 	plan->segment_size = segment_size;
-	p.source = source;
-	p.sysid = sysid;
-	p.plan = plan;
-	p.context = CurrentMemoryContext;
-
+	begin_plan(&p, source, sysid, plan);
 	find_strangers(&p);
 	add_directory(&p);
 	add_sums(&p);
@@ -527,7 +547,6 @@ wa_plan_verification(const char *source, uint64 sysid, uint32 segment_size,
 	for (int i = 0; i < plan->timelines; i++)
 	{
 		WaPlannedTimeline *t = &plan->timeline[i];
-
 		char name[WA_WAL_NAME_LEN];
 		int64 size;
 
@@ -542,8 +561,17 @@ wa_plan_verification(const char *source, uint64 sysid, uint32 segment_size,
 		if (size > 0 && size <= MAX_HISTORY_LEN)
 			(void) wa_read_history(source, sysid, t->tli, &t->parent, &t->fork);
 	}
+}
+
+void
+wa_plan_holes(const char *source, uint64 sysid, XLogRecPtr from_lsn,
+			  XLogRecPtr to_lsn, TimeLineID only, WaVerifyPlan *plan)
+{
+	Planner p;
+
+	begin_plan(&p, source, sysid, plan);
+	read_gaps(&p);
 	find_holes(&p);
-	p.sorted = 0;
 	sort_files(&p);
 	filter(&p, from_lsn, to_lsn, only);
 }

@@ -52,21 +52,26 @@ typedef struct WaVerifyPlan
 } WaVerifyPlan;
 
 /*
- * Plan the verification of a cluster: of segments that hold WAL from from_lsn
+ * Plan the verification of a cluster, in two steps.  The first lists files and
+ * timelines; what the second makes of forks is only as good as the histories:
+ * the caller sets parent and fork to 0 in between where one is damaged.
+ *
+ * wa_plan_holes adds what is missing, and leaves what holds WAL from from_lsn
  * (0: from the first) to to_lsn (0: to the last), of timeline 'only' (0: all).
  *
- * To be there are: what is there; what the catalog or wal.sha256 knows; all
- * between the first and the last segment of a timeline, and up to where a
+ * To be there are: what is there; what the catalog knows, or has a checksum of;
+ * all between the first and the last segment of a timeline, and up to where a
  * later one left it, but for WAL that the receiver could not get (the gaps).
  * Checksums of segments older than any that is there are those of WAL that was
- * removed, unless the catalog knows better.
+ * removed, unless the catalog still has the segment.
  *
  * Not inside a transaction; memory is of the current context.  Raises errors.
  */
-extern void wa_plan_verification(const char *source, uint64 sysid,
-								 uint32 segment_size, XLogRecPtr from_lsn,
-								 XLogRecPtr to_lsn, TimeLineID only,
-								 WaVerifyPlan *plan);
+extern void wa_plan_files(const char *source, uint64 sysid, uint32 segment_size,
+						  WaVerifyPlan *plan);
+extern void wa_plan_holes(const char *source, uint64 sysid, XLogRecPtr from_lsn,
+						  XLogRecPtr to_lsn, TimeLineID only,
+						  WaVerifyPlan *plan);
 
 /* The plan's entry for a timeline, or NULL. */
 extern const WaPlannedTimeline *wa_planned_timeline(const WaVerifyPlan *plan,

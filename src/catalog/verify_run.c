@@ -31,6 +31,7 @@
 #include "decoder.h"
 #include "verify_plan.h"
 #include "verify_run.h"
+#include "verify_sums.h"
 #include "wal_hash.h"
 
 /* Verification yields the processor and the disk to everybody else. */
@@ -38,6 +39,9 @@
 
 #define RUN_SEGMENTS 512
 #define MAX_DEATHS 3
+
+/* Damaged files that are remembered by name. */
+#define MAX_BLAMED 1000
 
 /* Files that are right are entered after so many, or so long. */
 #define BATCH_FILES 100
@@ -62,8 +66,10 @@ typedef struct Run
 	WaVerifyPlan plan;
 	WaDecoder *decoder;
 	WaProgress progress;
+	MemoryContext context; /* of the run */
 	MemoryContext scratch; /* reset after each piece of work */
 
+	List *blamed; /* names of damaged files, which others may have told of */
 	GoodFile good[BATCH_FILES];
 	int goods;
 	TimestampTz entered; /* when files were entered last */
@@ -143,12 +149,19 @@ enter_good(Run *run)
 	run->goods = 0;
 }
 
-/* A file is right. */
+/* A file is right, as far as can be seen from itself. */
 static void
 add_good(Run *run, const char *name, TimeLineID tli, XLogRecPtr start)
 {
-	GoodFile *g = &run->good[run->goods++];
+	ListCell *cell;
+	GoodFile *g;
 
+	foreach (cell, run->blamed)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return;
+	}
+	g = &run->good[run->goods++];
 	strlcpy(g->name, name, sizeof(g->name));
 	g->tli = tli;
 	g->start = start;
@@ -160,7 +173,17 @@ add_good(Run *run, const char *name, TimeLineID tli, XLogRecPtr start)
 static void
 add_damage(Run *run, const WaMsgDamage *damage, const char *rest)
 {
+	MemoryContext old;
+
+	/* those that were right before are not to undo it */
+	enter_good(run);
 	run->progress.damaged++;
+	if (list_length(run->blamed) < MAX_BLAMED)
+	{
+		old = MemoryContextSwitchTo(run->context);
+		run->blamed = lappend(run->blamed, pnstrdup(rest, damage->name_len));
+		MemoryContextSwitchTo(old);
+	}
 	wa_record_damage(run->job->source, run->sysid, damage, rest);
 	run->report(run->arg, damage, rest);
 	wa_progress_set(&run->progress);
@@ -185,167 +208,26 @@ add_problem(Run *run, WaDamageKind kind, const char *name, TimeLineID tli,
 	pfree(rest);
 }
 
-/* ---- wal.sha256 ---- */
-
-/*
- * Compare lines of wal.sha256 with the catalog's copies.  Returns the number of
- * the first one that differs, -1 if none does.  A line that the catalog should
- * have, for the file was read beyond it, and has not, was another one.
- */
-static int
-compare_lines(Run *run, const WaSumLine *line, int count, uint64 known)
-{
-	Oid types[5] = {TEXTOID, INT8OID, TEXTARRAYOID, BYTEAARRAYOID, BOOLARRAYOID};
-	Datum values[5];
-	ArrayBuildState *array[3] = {NULL};
-	int64 wrong;
-
-	if (count == 0)
-		return -1;
-	wa_catalog_begin("comparing checksums");
-	for (int i = 0; i < count; i++)
-	{
-		bytea *sum = palloc(VARHDRSZ + sizeof(line[i].sha256));
-
-		SET_VARSIZE(sum, VARHDRSZ + sizeof(line[i].sha256));
-		memcpy(VARDATA(sum), line[i].sha256, sizeof(line[i].sha256));
-		array[0] = accumArrayResult(array[0], CStringGetTextDatum(line[i].name), false, TEXTOID, CurrentMemoryContext);
-		array[1] = accumArrayResult(array[1], PointerGetDatum(sum), false, BYTEAOID, CurrentMemoryContext);
-		array[2] = accumArrayResult(array[2], BoolGetDatum(line[i].next <= known), false, BOOLOID, CurrentMemoryContext);
-	}
-	values[0] = CStringGetTextDatum(run->job->source);
-	values[1] = Int64GetDatum((int64) run->sysid);
-	for (int i = 0; i < 3; i++)
-		values[2 + i] = makeArrayResult(array[i], CurrentMemoryContext);
-	wrong = wa_catalog_call("SELECT coalesce(pg_catalog.min(l.n), 0) "
-							"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) "
-							"WITH ORDINALITY AS l (name, sha256, known, n) "
-							"LEFT JOIN walarchive.file_sum f ON f.source OPERATOR(pg_catalog.=) $1 "
-							"AND f.system_identifier OPERATOR(pg_catalog.=) $2 AND f.name OPERATOR(pg_catalog.=) l.name "
-							"WHERE f.sha256 OPERATOR(pg_catalog.<>) l.sha256 OR (l.known AND f.name IS NULL)",
-							5, types, values, NULL);
-	wa_catalog_commit();
-	return (int) wrong - 1;
-}
-
 /* Is wal.sha256 what was written into it? */
 static void
 verify_sums(Run *run)
 {
-	const char *source = run->job->source;
-	const char *problem = wa_sums_problem(source, run->sysid);
-	WaSumLine *line = palloc(WA_BATCH_ROWS * sizeof(WaSumLine));
-	uint64 *start = palloc(WA_BATCH_ROWS * sizeof(uint64));
-	Oid types[2] = {TEXTOID, INT8OID};
-	Datum values[2];
-	uint64 size;
-	uint64 offset = 0;
-	int64 wrong = -1;
-	int64 known;
-	bool more = true;
+	WaMsgDamage damage = {0};
 	char text[256];
-	FILE *sums;
+	char rest[512];
+	WaSumsState state = wa_check_sums(run->job->source, run->sysid, &damage.offset, text, sizeof(text));
 
-	run->sums = (problem == NULL);
-	if (problem != NULL)
+	run->sums = (state != WA_SUMS_UNREADABLE);
+	if (state == WA_SUMS_GOOD)
 	{
-		add_problem(run, WA_DAMAGE_HASH, "wal.sha256", 0, 0, problem);
-		return;
-	}
-	wa_catalog_begin("comparing checksums");
-	values[0] = CStringGetTextDatum(source);
-	values[1] = Int64GetDatum((int64) run->sysid);
-	known = wa_catalog_call("SELECT walarchive.sums_position($1, $2)", 2, types, values, NULL);
-	wa_catalog_commit();
-
-	sums = wa_open_sums(source, run->sysid, &size);
-	if (sums == NULL)
-	{
-		if (known > 0)
-			add_problem(run, WA_DAMAGE_MISSING, "wal.sha256", 0, 0, "is missing");
-		else
-			add_good(run, "wal.sha256", 0, 0);
-		return;
-	}
-	FreeFile(sums);
-	if (size < (uint64) Max(known, 0))
-	{
-		wrong = (int64) size;
-		snprintf(text, sizeof(text), "is shorter than the " INT64_FORMAT " bytes that were written", known);
-	}
-	while (wrong < 0 && more)
-	{
-		int count = 0;
-		int bad;
-
-		CHECK_FOR_INTERRUPTS();
-		/* a file does not stay open over a transaction */
-		sums = wa_open_sums(source, run->sysid, &size);
-		more = sums != NULL && fseeko(sums, (off_t) offset, SEEK_SET) == 0;
-		while (more && wrong < 0 && count < WA_BATCH_ROWS)
-		{
-			more = offset < size && wa_next_sum(sums, offset, &line[count]);
-			if (!more)
-				break;
-			start[count] = offset;
-			offset = line[count].next;
-			if (!line[count].valid)
-			{
-				wrong = (int64) start[count];
-				snprintf(text, sizeof(text), "has a line that is no checksum");
-			}
-			else
-				count++;
-		}
-		if (sums != NULL)
-			FreeFile(sums);
-		bad = compare_lines(run, line, count, (uint64) Max(known, 0));
-		if (bad >= 0)
-		{
-			wrong = (int64) start[bad];
-			snprintf(text, sizeof(text), "has a line for %s that was not written so", line[bad].name);
-		}
-	}
-	if (wrong >= 0)
-	{
-		WaMsgDamage damage = {0};
-		char *rest = psprintf("wal.sha256%s", text);
-
-		damage.kind = WA_DAMAGE_HASH;
-		damage.offset = wrong;
-		damage.name_len = strlen("wal.sha256");
-		damage.text_len = strlen(text);
-		add_damage(run, &damage, rest);
-	}
-	else
 		add_good(run, "wal.sha256", 0, 0);
-}
-
-/*
- * A file's checksum is another than the one in wal.sha256: is it the one that
- * the catalog has?
- */
-static bool
-catalog_has_sum(Run *run, const char *name, const uint8 *sha256)
-{
-	Oid types[4] = {TEXTOID, INT8OID, TEXTOID, BYTEAOID};
-	Datum values[4];
-	bytea *sum = palloc(VARHDRSZ + 32);
-	bool found;
-
-	SET_VARSIZE(sum, VARHDRSZ + 32);
-	memcpy(VARDATA(sum), sha256, 32);
-	wa_catalog_begin("comparing checksums");
-	values[0] = CStringGetTextDatum(run->job->source);
-	values[1] = Int64GetDatum((int64) run->sysid);
-	values[2] = CStringGetTextDatum(name);
-	values[3] = PointerGetDatum(sum);
-	found = wa_catalog_call("SELECT EXISTS (SELECT 1 FROM walarchive.file_sum f "
-							"WHERE f.source OPERATOR(pg_catalog.=) $1 AND f.system_identifier OPERATOR(pg_catalog.=) $2 "
-							"AND f.name OPERATOR(pg_catalog.=) $3 AND f.sha256 OPERATOR(pg_catalog.=) $4)",
-							4, types, values, NULL) != 0;
-	wa_catalog_commit();
-	return found;
+		return;
+	}
+	damage.kind = WA_DAMAGE_HASH;
+	damage.name_len = strlen("wal.sha256");
+	damage.text_len = strlen(text);
+	snprintf(rest, sizeof(rest), "wal.sha256%s", text);
+	add_damage(run, &damage, rest);
 }
 
 /* ---- requests ---- */
@@ -433,7 +315,7 @@ ask(Run *run, const char *request, TimeLineID tli, char **death)
 			if (held != NULL)
 			{
 				/* then the line in wal.sha256 is wrong, and has been reported */
-				if (catalog_has_sum(run, name, f.sha256))
+				if (wa_catalog_has_sum(run->job->source, run->sysid, name, f.sha256))
 					damaged = false;
 				else
 					add_damage(run, held, (char *) (held + 1));
@@ -674,22 +556,25 @@ find_recent(Run *run, TimeLineID tli, uint64 first, uint64 last, bool *recent)
 	wa_catalog_commit();
 }
 
-/* Verify the plan's segments, as far as they follow one another at a time. */
+/*
+ * Verify the plan's segments begin..end-1, all of one timeline, as far as they
+ * follow one another at a time.
+ */
 static void
-verify_planned(Run *run)
+verify_timeline(Run *run, int64 begin, int64 end)
 {
 	WaVerifyPlan *plan = &run->plan;
 	bool recent[RUN_SEGMENTS];
 	int64 next;
 
-	for (int64 i = 0; i < plan->files; i = next)
+	for (int64 i = begin; i < end; i = next)
 	{
 		WaPlannedFile *f = &plan->file[i];
 		int64 from;
 
-		for (next = i + 1; next < plan->files && next - i < RUN_SEGMENTS; next++)
+		for (next = i + 1; next < end && next - i < RUN_SEGMENTS; next++)
 		{
-			if (plan->file[next].tli != f->tli || plan->file[next].segno != plan->file[next - 1].segno + 1)
+			if (plan->file[next].segno != plan->file[next - 1].segno + 1)
 				break;
 		}
 		/* no WAL is at the very end of the address space */
@@ -725,6 +610,27 @@ verify_planned(Run *run)
 			MemoryContextReset(run->scratch);
 			from = to;
 		}
+	}
+}
+
+/*
+ * Verify the plan's segments, newest timeline first: its copy of the fork's
+ * segment tells what its parent's has to be.
+ */
+static void
+verify_planned(Run *run)
+{
+	WaVerifyPlan *plan = &run->plan;
+	int64 end = plan->files;
+
+	while (end > 0)
+	{
+		int64 begin = end - 1;
+
+		while (begin > 0 && plan->file[begin - 1].tli == plan->file[end - 1].tli)
+			begin--;
+		verify_timeline(run, begin, end);
+		end = begin;
 	}
 }
 
@@ -829,29 +735,42 @@ wa_run_verification(const WaVerifyJob *job, WaVerifyReport report,
 	strlcpy(run->progress.phase, "listing files", sizeof(run->progress.phase));
 	run->progress.files_total = run->progress.bytes_total = -1;
 	wa_progress_begin(&run->progress);
-	wa_plan_verification(job->source, run->sysid, run->segment_size, job->from_lsn,
-						 job->to_lsn, job->tli, &run->plan);
+	wa_plan_files(job->source, run->sysid, run->segment_size, &run->plan);
 	tell_strangers(run);
-	for (int i = 0; i < run->plan.timelines; i++)
-		histories += run->plan.timeline[i].history;
-	run->progress.files_total = run->plan.files + histories;
-	run->progress.bytes_total = run->plan.bytes;
 	run->entered = GetCurrentTimestamp();
 
 	/* what the pieces of work leave behind */
+	run->context = caller;
 	run->scratch = AllocSetContextCreate(caller, "walarchive verification", ALLOCSET_DEFAULT_SIZES);
 	set_phase(run, "comparing checksums");
 	verify_sums(run);
 
-	MemoryContextSwitchTo(run->scratch);
 	set_phase(run, "verifying histories");
+	MemoryContextSwitchTo(run->scratch);
 	for (int i = 0; i < run->plan.timelines; i++)
 	{
-		if (run->plan.timeline[i].history)
-			verify_history(run, run->plan.timeline[i].tli);
+		WaPlannedTimeline *t = &run->plan.timeline[i];
+		int64 damaged = run->progress.damaged;
+
+		if (!t->history || (job->tli != 0 && t->tli != job->tli))
+			continue;
+		verify_history(run, t->tli);
+		histories++;
+		/* a fork in a damaged history says nothing */
+		if (run->progress.damaged != damaged)
+		{
+			t->parent = 0;
+			t->fork = 0;
+		}
 		MemoryContextReset(run->scratch);
 	}
+	MemoryContextSwitchTo(caller);
 
+	set_phase(run, "listing files");
+	wa_plan_holes(job->source, run->sysid, job->from_lsn, job->to_lsn, job->tli, &run->plan);
+	run->progress.files_total = run->plan.files + histories;
+	run->progress.bytes_total = run->plan.bytes;
+	MemoryContextSwitchTo(run->scratch);
 	set_phase(run, "verifying segments");
 	for (int i = 0; i < run->plan.holes; i++)
 	{

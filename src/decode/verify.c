@@ -39,6 +39,7 @@ typedef struct FileRead
 	int parent_fd; /* the parent's copy below the fork, or -1 */
 	char parent_name[WA_WAL_NAME_LEN];
 	int64 parent_end;      /* from this offset on the parent's copy is zero, -1: not yet */
+	bool parent_differs;   /* there, from parent_end on */
 	uint32 limit;          /* bytes of WAL to look at */
 	bool tail;             /* WAL may end anywhere */
 	bool lost;             /* the reader is not fed any more */
@@ -424,7 +425,7 @@ compare_parent(WaVerify *v, FileRead *f, const uint8 *bytes, size_t len, uint32 
 	size_t wanted = offset >= below ? 0 : Min(len, below - offset);
 	ssize_t n;
 
-	if (f->parent_fd < 0 || wanted == 0)
+	if (f->parent_fd < 0 || f->parent_differs || wanted == 0)
 		return;
 	n = wa_verify_read(f->parent_fd, v->other, wanted, offset);
 	if (n <= 0 || (f->parent_end < 0 && memcmp(bytes, v->other, n) == 0))
@@ -436,13 +437,31 @@ compare_parent(WaVerify *v, FileRead *f, const uint8 *bytes, size_t len, uint32 
 		/* its copy may end before the fork; but then all behind is zero */
 		if (f->parent_end >= 0 && v->other[i] != 0)
 		{
-			wa_verify_note(f->file, WA_DAMAGE_CONTINUITY, f->file->start + f->parent_end, f->parent_end,
-						   "differs from %s below the fork at %X/%X", f->parent_name, LSN_FORMAT_ARGS(v->fork));
-			close(f->parent_fd);
-			f->parent_fd = -1;
+			f->parent_differs = true;
 			return;
 		}
 	}
+}
+
+/* Below the fork the file and its parent's copy differ: which of them is wrong? */
+static void
+judge_parent(WaVerify *v, FileRead *f)
+{
+	WaChecked *c = f->file;
+	WaChecked parent = {0};
+
+	if (c->sum != WA_SUM_GOOD)
+	{
+		wa_verify_note(c, WA_DAMAGE_CONTINUITY, c->start + f->parent_end, f->parent_end,
+					   "differs from %s below the fork at %X/%X", f->parent_name, LSN_FORMAT_ARGS(v->fork));
+		return;
+	}
+	strlcpy(parent.name, f->parent_name, sizeof(parent.name));
+	parent.tli = v->parent;
+	parent.start = c->start;
+	wa_verify_note(&parent, WA_DAMAGE_CONTINUITY, c->start + f->parent_end, f->parent_end,
+				   "differs from %s below the fork at %X/%X", c->name, LSN_FORMAT_ARGS(v->fork));
+	wa_verify_send_damage(v, &parent);
 }
 
 /* Read a segment, 'size' bytes, that is open. */
@@ -575,6 +594,8 @@ check_segment(WaVerify *v, uint64 segno)
 
 	if (f.torn)
 		judge_seam(v, &c, &f.seam);
+	if (f.parent_differs)
+		judge_parent(v, &f);
 	if (c.sum == WA_SUM_BAD)
 		wa_verify_note(&c, WA_DAMAGE_HASH, 0, -1,
 					   "its SHA-256 differs from the one in wal.sha256");
