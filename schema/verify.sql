@@ -316,10 +316,16 @@ SET enable_seqscan = off
 AS $$
 DECLARE
 	before walarchive.damage;
+	told boolean;
 BEGIN
 	IF NOT walarchive.lock_source_index(p_source) THEN
 		RETURN false;
 	END IF;
+	-- the indexer has told it already
+	SELECT s.damage_lsn IS NOT DISTINCT FROM p_lsn INTO told
+	FROM walarchive.segment s
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier
+		AND s.timeline = p_timeline AND s.start_lsn = p_start_lsn AND s.damage IS NOT NULL;
 	UPDATE walarchive.segment s
 	SET verified_at = pg_catalog.clock_timestamp(),
 		damage = p_problem,
@@ -342,7 +348,7 @@ BEGIN
 			seen_at = excluded.seen_at,
 			found_at = CASE WHEN d.problem = excluded.problem AND d.lsn IS NOT DISTINCT FROM excluded.lsn
 							THEN d.found_at ELSE excluded.found_at END;
-	RETURN before.problem IS DISTINCT FROM p_problem OR before.lsn IS DISTINCT FROM p_lsn;
+	RETURN told IS NOT TRUE AND (before.problem IS DISTINCT FROM p_problem OR before.lsn IS DISTINCT FROM p_lsn);
 END
 $$;
 REVOKE ALL ON FUNCTION walarchive.store_damage(text, bigint, text, integer, pg_lsn, pg_lsn, bigint, text) FROM PUBLIC;

@@ -418,6 +418,10 @@ sub error_of
 }
 sql('CREATE ROLE reader IN ROLE pg_monitor');
 like(error_of("'prod'", 'reader'), qr/permission denied/, 'pg_monitor may not');
+sql('CREATE ROLE granted');
+sql("SELECT walarchive.grant_read('prod', 'granted')");
+unlike(error_of("'prod'", 'granted'), qr/ERROR/, 'who may read the source may');
+like(error_of("'other'", 'granted'), qr/permission denied to read the archived WAL of source "other"/, 'but that one alone');
 like(error_of("'nobody'"), qr/source "nobody" does not exist/, 'an unknown source');
 like(error_of("'../prod'"), qr/source "..\/prod" does not exist/, 'a path');
 like(error_of('NULL'), qr/must not be null/, 'no name');

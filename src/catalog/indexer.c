@@ -41,8 +41,10 @@
 #include "../settings.h"
 #include "../state/archive_dir.h"
 #include "../state/shmem.h"
+#include "../state/source_file.h"
 #include "catalog.h"
 #include "indexer.h"
+#include "wal_hash.h"
 
 /* Leave after this long without work, look for work this often. */
 #define IDLE_MS 2000
@@ -51,15 +53,27 @@
 /* A source with much to decode gives way to the next one after this long. */
 #define TURN_MS 500
 
+/* Checksums are computed so many bytes at a time. */
+#define HASH_BYTES (256 * 1024 * 1024)
+
+/* Clusters of a source whose files get checksums. */
+#define MAX_CLUSTERS 64
+
+/* Deaths of the decoder after which checksums wait for news. */
+#define MAX_HASH_DEATHS 3
+
 /* The segment that was open when a source was looked at last. */
 typedef struct SlotMemory
 {
 	uint32 generation;
 	TimeLineID open_tli;
 	uint64 open_segno;
-	bool full;    /* the pass under way is one over all files */
-	bool decoded; /* all that there was when files were last compared is decoded */
-	bool failed;  /* not again in this process's life */
+	bool full;         /* the pass under way is one over all files */
+	bool decoded;      /* all that there was when files were last compared is decoded */
+	bool failed;       /* not again in this process's life */
+	bool hash_due;     /* there may be finished files without checksums */
+	int hash_deaths;   /* of the decoder, one after the other */
+	uint64 hash_segno; /* segment that decoding had come to when they were looked for */
 } SlotMemory;
 
 static bool counted = false;
@@ -237,6 +251,8 @@ register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, u
 	WaSlotControl *now = palloc(sizeof(WaSlotControl));
 
 	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
+	memory[i].hash_due = true;
+	memory[i].hash_deaths = 0;
 	wa_register_slot(i, control, &memory[i].full, finished);
 	if (memory[i].full)
 		memory[i].decoded = false;
@@ -269,6 +285,63 @@ decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	return more;
 }
 
+/* Has decoding passed the end of a segment since checksums were looked for? */
+static void
+look_for_decoded(int i)
+{
+	WaIndexStat index;
+	WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
+	uint64 segno;
+
+	wa_read_index(i, &index);
+	wa_read_stat(i, stat);
+	segno = stat->segment_size == 0 ? 0 : wa_segment_of(index.decoded_lsn, stat->segment_size);
+	pfree(stat);
+	if (segno != memory[i].hash_segno)
+		memory[i].hash_due = true;
+	memory[i].hash_segno = segno;
+}
+
+/*
+ * Compute a piece of the checksums of a source's finished files; true if there
+ * is more.  A decoder that dies at it three times is left alone until there are
+ * news.
+ */
+static bool
+hash_turn(int i, const WaSlotControl *control)
+{
+	uint64 sysids[MAX_CLUSTERS];
+	int clusters = Min(wa_list_clusters(control->name, sysids, MAX_CLUSTERS), MAX_CLUSTERS);
+
+	for (int n = 0; n < clusters; n++)
+	{
+		uint32 segment_size;
+
+		if (!wa_read_cluster_file(control->name, sysids[n], &segment_size))
+			continue;
+		switch (wa_hash_finished(control->name, sysids[n], segment_size, &decoder,
+								 WA_BATCH_ROWS, HASH_BYTES, TURN_MS))
+		{
+			case WA_HASH_NOTHING:
+				break;
+			case WA_HASH_SOME:
+				memory[i].hash_deaths = 0;
+				return true;
+			case WA_HASH_DIED:
+				ereport(LOG,
+						(errmsg("walarchive-decode %s while it computed checksums",
+								wa_decoder_death(decoder, NULL))));
+				wa_decoder_close(decoder);
+				decoder = NULL;
+				if (++memory[i].hash_deaths < MAX_HASH_DEATHS)
+					return true;
+				break;
+		}
+	}
+	memory[i].hash_due = false;
+	return false;
+}
+
 /*
  * Index one source under its claim; an error is logged and ends it.  True if
  * there is more to do at once.
@@ -295,6 +368,10 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		}
 		if (slot_has_wal(i, control, stat))
 			more |= decode_turn(i, control, stat);
+		/* checksums come last: they are of files whose records are checked */
+		look_for_decoded(i);
+		if (!more && memory[i].hash_due)
+			more = hash_turn(i, control);
 	}
 	PG_CATCH();
 	{
@@ -342,7 +419,8 @@ index_sources(bool *more)
 		if (control->in_use && wa_source_name_is_valid(control->name))
 		{
 			wa_read_stat(i, stat);
-			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat)) &&
+			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat) ||
+				 (memory[i].hash_due && !memory[i].failed)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{
 				*more |= index_slot(i, control, stat);
@@ -367,30 +445,6 @@ anything_failed(void)
 }
 
 /*
- * The settings that keep it out of other people's way: a commit of the catalog
- * never waits for a standby, a lock is not waited for for ever.
- */
-static void
-set_session_settings(void)
-{
-	static const char *const setting[][2] = {
-		{"search_path", ""},
-		/* what a crash loses is made again from the files: no flush for it */
-		{"synchronous_commit", "off"},
-		{"lock_timeout", "10s"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"row_security", "off"},
-		{"jit", "off"},
-	};
-
-	for (int i = 0; i < lengthof(setting); i++)
-		SetConfigOption(setting[i][0], setting[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-/*
  * Entry point of the worker.  'main_arg' is not used.
  */
 void
@@ -409,7 +463,7 @@ wa_indexer_main(Datum main_arg)
 	counted = true;
 
 	BackgroundWorkerInitializeConnection(wa_database, NULL, 0);
-	set_session_settings();
+	wa_catalog_session();
 	pgstat_report_appname("walarchive indexer");
 	memory = MemoryContextAllocZero(TopMemoryContext,
 									wa_shared->max_sources * sizeof(SlotMemory));

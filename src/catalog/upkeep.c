@@ -45,6 +45,7 @@
 #include "../compat.h"
 #include "../settings.h"
 #include "catalog.h"
+#include "range_read.h"
 #include "upkeep.h"
 #include "verify_run.h"
 
@@ -382,6 +383,7 @@ wa_verify_source(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the catalog is kept in database \"%s\"", wa_database),
 				 errhint("Connect to it, or set \"walarchive.database\" to this one.")));
+	wa_check_read_allowed(asked.source);
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
