@@ -379,11 +379,12 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		EmitErrorReport();
 		MemoryContextSwitchTo(caller);
 		FlushErrorState();
+		/* before the end of the transaction, which would close it as well */
+		wa_decoder_close(decoder);
+		decoder = NULL;
 		AbortCurrentTransaction();
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextSwitchTo(caller);
-		wa_decoder_close(decoder);
-		decoder = NULL;
 		progress.kind = WA_PROGRESS_NONE;
 		wa_progress_end();
 		memory[i].failed = true;
