@@ -105,7 +105,7 @@ sub wait_sums
 {
 	my ($source, $dir) = @_;
 	wait_for("checksums of $source", sub {
-		my %line = -e "$dir/../wal.sha256" ? map { (split)[1] => 1 } split(/\n/, slurp_file("$dir/../wal.sha256")) : ();
+		my %line = -e "$dir/../wal.sha256" ? map { $_ => 1 } slurp_file("$dir/../wal.sha256") =~ /^[0-9a-f]{64}  (\S+)\n/mg : ();
 		return !grep { !$line{$_} } wal_files($dir); })
 	  or BAIL_OUT("not all files of $source got checksums");
 	wait_for("checksums of $source in the catalog", sub {

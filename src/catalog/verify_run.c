@@ -149,18 +149,28 @@ enter_good(Run *run)
 	run->goods = 0;
 }
 
-/* A file is right, as far as can be seen from itself. */
-static void
-add_good(Run *run, const char *name, TimeLineID tli, XLogRecPtr start)
+/* Has this file been reported as damaged? */
+static bool
+is_blamed(Run *run, const char *name)
 {
 	ListCell *cell;
-	GoodFile *g;
 
 	foreach (cell, run->blamed)
 	{
 		if (strcmp(lfirst(cell), name) == 0)
-			return;
+			return true;
 	}
+	return false;
+}
+
+/* A file is right, as far as can be seen from itself. */
+static void
+add_good(Run *run, const char *name, TimeLineID tli, XLogRecPtr start)
+{
+	GoodFile *g;
+
+	if (is_blamed(run, name))
+		return;
 	g = &run->good[run->goods++];
 	strlcpy(g->name, name, sizeof(g->name));
 	g->tli = tli;
@@ -169,11 +179,15 @@ add_good(Run *run, const char *name, TimeLineID tli, XLogRecPtr start)
 		enter_good(run);
 }
 
-/* A file is damaged. */
+/* A file is damaged; one report of each will do. */
 static void
 add_damage(Run *run, const WaMsgDamage *damage, const char *rest)
 {
+	char *name = pnstrdup(rest, damage->name_len);
 	MemoryContext old;
+
+	if (is_blamed(run, name))
+		return;
 
 	/* those that were right before are not to undo it */
 	enter_good(run);
@@ -181,7 +195,7 @@ add_damage(Run *run, const WaMsgDamage *damage, const char *rest)
 	if (list_length(run->blamed) < MAX_BLAMED)
 	{
 		old = MemoryContextSwitchTo(run->context);
-		run->blamed = lappend(run->blamed, pnstrdup(rest, damage->name_len));
+		run->blamed = lappend(run->blamed, pstrdup(name));
 		MemoryContextSwitchTo(old);
 	}
 	wa_record_damage(run->job->source, run->sysid, damage, rest);

@@ -48,7 +48,8 @@ typedef struct FileRead
 	WaReadError end;       /* where the WAL of a tail ended, if 'ended' */
 	bool ended;
 	uint64 end_records;
-	WaReadError seam; /* error in the first record of the file or one that came in, if 'torn' */
+	XLogRecPtr last_record; /* before that end */
+	WaReadError seam;       /* error in the first record of the file or one that came in, if 'torn' */
 	bool torn;
 } FileRead;
 
@@ -219,6 +220,7 @@ feed(WaVerify *v, FileRead *f, const uint8 *bytes, size_t len, uint32 offset)
 			f->ended = true;
 			f->end = v->reader.error;
 			f->end_records = v->reader.records;
+			f->last_record = v->reader.last_record_lsn;
 		}
 		/* on with the first page that starts behind, and is not empty */
 		next = done;
@@ -600,7 +602,7 @@ check_segment(WaVerify *v, uint64 segno)
 		wa_verify_note(&c, WA_DAMAGE_HASH, 0, -1,
 					   "its SHA-256 differs from the one in wal.sha256");
 	if (f.tail && !f.unknown && v->known >= c.start && v->known - c.start < v->segment_size &&
-		(f.limit == 0 || !v->begun || v->reader.last_record_lsn < v->known))
+		(f.limit == 0 || !v->begun || (f.ended ? f.last_record : v->reader.last_record_lsn) < v->known))
 	{
 		XLogRecPtr at = f.ended ? f.end.lsn : c.start;
 
