@@ -423,6 +423,8 @@ FROM walarchive.stat_receiver r
 					  CASE pg_catalog.max(CASE h.severity WHEN 'critical' THEN 3 WHEN 'warning' THEN 2 WHEN 'unknown' THEN 1 ELSE 0 END)
 						  WHEN 3 THEN 'critical' WHEN 2 THEN 'warning' WHEN 1 THEN 'unknown' ELSE 'ok' END AS health
 			   FROM walarchive.health h
+			   -- a comfort that many roles are not allowed: no reason to wake anybody
+			   WHERE h."check" <> 'relation_names'
 			   GROUP BY h.source) w ON w.source = r.source;
 REVOKE ALL ON TABLE walarchive.status FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.status TO pg_monitor;
@@ -430,7 +432,7 @@ GRANT SELECT ON TABLE walarchive.status TO pg_monitor;
 COMMENT ON VIEW walarchive.status IS 'each source at a glance';
 COMMENT ON COLUMN walarchive.status.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.status.state IS 'state of the receiver, as in stat_receiver';
-COMMENT ON COLUMN walarchive.status.health IS 'worst severity of the source''s checks in the view health';
+COMMENT ON COLUMN walarchive.status.health IS 'worst severity of the source''s checks in the view health, but for relation_names';
 COMMENT ON COLUMN walarchive.status.cause IS 'why it is waiting or stopped; NULL: it is not';
 COMMENT ON COLUMN walarchive.status.latest_commit_time IS 'time of the latest commit that can be recovered; NULL: none was decoded yet';
 COMMENT ON COLUMN walarchive.status.latest_commit_xid IS 'transaction of that commit';

@@ -246,8 +246,9 @@ is($host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchi
 	'critical|1', 'deleted segment: the status shows it');
 rename("$host->{wa_directory}/../$victim.away", "$wal/$victim") or die "could not move $victim back: $!";
 is($host->safe_psql('postgres', "SELECT gaps FROM walarchive.rescan('prod')"), '0', 'segment put back: no gap any more');
-is($host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchive.status WHERE source = 'prod'"),
-	'ok|0', 'segment put back: all is well');
+ok( wait_for('the segments to be decoded again',
+		sub { $host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchive.status WHERE source = 'prod'") eq 'ok|0' }),
+	'segment put back: all is well');
 
 # 10. the whole folder goes: a new archive is begun, and not in silence
 $pid = receiver_pid($host, 'prod');
