@@ -307,9 +307,16 @@ for (1 .. 20)
 	my ($a, $b) = sort { $a <=> $b } map { $low + int(rand($high - $low)) } 1 .. 2;
 	my @part = grep { $_->{type} eq 'RECORD' } $decode->ask(do => 'records', %range, from => lsn_text($a), to => lsn_text($b));
 	my @wanted = grep { $_ >= $a && $_ < $b } @starts;
-	is(join(' ', map { $_->{start_lsn} } @part), join(' ', @wanted),
-		'records from ' . lsn_text($a) . ' to ' . lsn_text($b));
+	ok("@{[map { $_->{start_lsn} } @part]}" eq "@wanted",
+		'records from ' . lsn_text($a) . ' to ' . lsn_text($b) . ': ' . @wanted . ' and ' . @part);
 }
+
+# ... also where it begins in what a switch has left empty
+my ($switch) = $lines =~ /, lsn: ([^,]+), [^\n]*desc: SWITCH/;
+my $tail = (lsn_number($switch) & ~($size - 1)) + $size - 20000;
+my ($next) = grep { $_ > $tail } @starts;
+my ($shown) = $decode->ask(do => 'records', %range, from => lsn_text($tail));
+is($shown->{start_lsn}, $next, 'the first record behind a switch');
 
 # requests that make no sense are answered, and the next one is served
 $decode->send_line('not JSON');

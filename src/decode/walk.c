@@ -283,6 +283,17 @@ not_valid(WaWalk *w, const WaWalReader *reader, const WaWalFile *file)
 		finish(w, WA_DECODE_DONE, reader);
 		return;
 	}
+
+	/*
+	 * What lies behind a switch can't be told from a hole when reading begins
+	 * in the midst of it: begin with the segment.
+	 */
+	if (reader->next_lsn == 0 && w->begin % w->dir->segment_size != 0)
+	{
+		w->begin = wa_segment_floor(w->from, w->dir->segment_size);
+		w->again = true;
+		return;
+	}
 	if (file->partial && !w->live &&
 		!wa_wal_goes_on(w->dir, file, block, Max(behind, file->start), &found))
 	{
@@ -458,8 +469,9 @@ walk_segment(WaWalk *w, WaWalReader *reader, bool *begun, XLogRecPtr start,
 		WaReaderOptions options = *defaults;
 
 		options.block_size = header.block_size;
-		wa_reader_begin(reader, &options,
-						w->exact ? w->from : w->from - w->from % header.block_size);
+		if (w->begin == 0)
+			w->begin = w->exact ? w->from : w->from - w->from % header.block_size;
+		wa_reader_begin(reader, &options, w->begin);
 		*begun = true;
 	}
 	else if (reader->options.block_size != header.block_size)
@@ -575,9 +587,17 @@ wa_walk(WaWalk *w)
 			finish(w, WA_DECODE_DONE, begun ? &reader : NULL);
 			break;
 		}
-		if (!walk_segment(w, &reader, &begun, start, &options))
+		if (walk_segment(w, &reader, &begun, start, &options))
+			start += w->dir->segment_size;
+		else if (!w->again)
 			break;
-		start += w->dir->segment_size;
+		else
+		{
+			w->again = false;
+			wa_reader_end(&reader);
+			begun = false;
+			start = w->begin;
+		}
 	}
 	if (begun)
 		wa_reader_end(&reader);

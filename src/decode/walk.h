@@ -63,6 +63,8 @@ typedef struct WaWalk
 
 	/* the walk's own */
 	int owner;        /* index of the path's entry that 'tli' is of */
+	XLogRecPtr begin; /* where reading begins, 0: not known yet */
+	bool again;       /* it has to begin once more, at 'begin' */
 	XLogRecPtr limit; /* the parent's file that is read instead of the child's counts up to here */
 	XLogRecPtr stopped_at;
 	XLogRecPtr refused_at;
