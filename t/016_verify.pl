@@ -433,7 +433,7 @@ like(error_of("'prod', older_than => '-1 day'"), qr/older_than must not be negat
 
 SKIP:
 {
-	skip 'no /proc here', 15 unless -e '/proc/self/stat';
+	skip 'no /proc here', 21 unless -e '/proc/self/stat';
 
 	my $started = sql('SELECT clock_timestamp()');
 	my ($session, $decoder, $worker) = start_stopped("'prod'");
@@ -485,6 +485,33 @@ SKIP:
 	($code, my $output) = sql_result($session);
 	is($code, 0, 'a decoder that dies is replaced');
 	is($output, '', 'and nothing is said to be damaged');
+
+	# three die at one file: it is left, and the rest goes on
+	for my $try (1 .. 50)
+	{
+		($session, $decoder, $worker) = start_stopped("'prod'");
+		kill('KILL', $decoder);
+		my $killed = 1;
+		until ($killed == 3 || sql_done($session))
+		{
+			my ($next) = grep { $_->[1] == $worker && $_->[0] != $decoder } decoders();
+			next unless $next;
+			$decoder = $next->[0];
+			$killed += kill('KILL', $decoder);
+		}
+		($code, $output) = sql_result($session);
+		last if $output ne '';
+	}
+	like($output, qr/^[0-9A-F]{24}\|\d\|[^|]*\|\|walarchive-decode died on it 3 times: it was terminated by signal 9[^\n]*$/,
+		'three that die at one file: it is reported, and nothing else');
+	is_deeply(verify("'prod'"), {}, 'until it can be read');
+
+	# one that is told to end says nothing about the file
+	($session, $decoder, $worker) = start_stopped("'prod'");
+	kill('TERM', $decoder);
+	kill('CONT', $decoder);
+	($code, undef, $error) = sql_result($session);
+	like($error, qr/walarchive-decode was told to end/, 'a decoder that is told to end: an error');
 }
 
 # ---- lost lines of wal.sha256 are written again ----

@@ -13,6 +13,7 @@
 #include "../src/base/flat_json.h"
 #include "../src/base/history.h"
 #include "../src/base/source_name.h"
+#include "../src/base/sum_line.h"
 #include "../src/base/wal_name.h"
 
 static int tests = 0;
@@ -483,6 +484,48 @@ test_source_names(void)
 		  "no slot names");
 }
 
+/* ---- lines of wal.sha256 ---- */
+
+static void
+test_sum_lines(void)
+{
+	static const char digits[] = "00ff0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab";
+	static const char *const good[] = {"  000000010000000000000007", " *0000000A00000001000000FF", "  00000002.history"};
+	static const char *const bad[] = {
+		"", "  ", " 000000010000000000000007", "   000000010000000000000007", "\t 000000010000000000000007",
+		"  000000010000000000000007.partial", "  ../000000010000000000000007", "  00000001000000000000000g",
+		"  00000002.history.000000000000000000000000000000000000000000000000000000000000000000000000000000"};
+	uint8 sha256[WA_SHA256_LEN];
+	char name[WA_WAL_NAME_LEN];
+	char line[256];
+	char written[WA_SUM_LINE_LEN];
+
+	for (size_t i = 0; i < lengthof(good); i++)
+	{
+		snprintf(line, sizeof(line), "%s%s", digits, good[i]);
+		CHECK(wa_read_sum_line(line, strlen(line), sha256, name) && strcmp(name, good[i] + 2) == 0 &&
+				  sha256[0] == 0 && sha256[1] == 0xff && sha256[31] == 0xab,
+			  line);
+		wa_write_sum_line(written, sha256, name);
+		CHECK(strncmp(written, digits, 64) == 0 && strncmp(written + 64, "  ", 2) == 0 &&
+				  strcmp(written + strlen(written) - 1, "\n") == 0 && strlen(written) == strlen(line) + 1,
+			  "it is written as it was");
+	}
+	for (size_t i = 0; i < lengthof(bad); i++)
+	{
+		snprintf(line, sizeof(line), "%s%s", digits, bad[i]);
+		CHECK(!wa_read_sum_line(line, strlen(line), sha256, name), line);
+	}
+	snprintf(line, sizeof(line), "%s%s", digits, good[0]);
+	CHECK(!wa_read_sum_line(line, 60, sha256, name), "a sum that is cut off");
+	line[10] = 'g';
+	CHECK(!wa_read_sum_line(line, strlen(line), sha256, name), "a digit that is none");
+	line[10] = 'A';
+	CHECK(wa_read_sum_line(line, strlen(line), sha256, name) && sha256[5] == 0xA7, "a capital digit");
+	line[70] = '\0';
+	CHECK(!wa_read_sum_line(line, 66 + 24, sha256, name), "a zero byte in the name");
+}
+
 int
 main(void)
 {
@@ -490,6 +533,7 @@ main(void)
 	test_histories();
 	test_flat_json();
 	test_source_names();
+	test_sum_lines();
 	printf("1..%d\n", tests);
 	return failures == 0 ? 0 : 1;
 }

@@ -87,14 +87,6 @@ typedef struct Run
 
 /* ---- what is found ---- */
 
-/* Note files that are not damaged any more, if there are some. */
-static void
-journal_repaired(Run *run, Datum names, bool isnull)
-{
-	if (!isnull && ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(names)), ARR_DIMS(DatumGetArrayTypeP(names))) > 0)
-		wa_journal_repaired(run->job->source, run->sysid, names);
-}
-
 /* Run a query that returns names of files, in a transaction; they are journaled. */
 static void
 call_for_names(Run *run, const char *query, int nargs, Oid *types, Datum *values,
@@ -115,7 +107,8 @@ call_for_names(Run *run, const char *query, int nargs, Oid *types, Datum *values
 		MemoryContextSwitchTo(old);
 	}
 	wa_catalog_commit();
-	journal_repaired(run, names, isnull);
+	if (!isnull)
+		wa_journal_repaired(run->job->source, run->sysid, names);
 }
 
 /* Enter the files that are right. */
@@ -361,6 +354,10 @@ ask(Run *run, const char *request, TimeLineID tli, char **death)
 
 died:
 	*death = pstrdup(wa_decoder_death(run->decoder, &told));
+	if (told)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPERATOR_INTERVENTION),
+				 errmsg("walarchive-decode was told to end while it verified source \"%s\"", run->job->source)));
 	wa_decoder_close(run->decoder);
 	run->decoder = NULL;
 	run->progress.bytes_done = run->base_bytes;
