@@ -558,6 +558,11 @@ wa_decode_slot(int slot, const WaSlotControl *control,
 					/* the files end here, or what is durable does */
 					exhausted = !work.live;
 					*more = false;
+					/*
+					 * A record that the server gave up in a crash never becomes whole:
+					 * look again when there is twice as much of it.
+					 */
+					need = Min(need, work.to + Max(work.segment_size, work.to - next));
 					if (!work.live && next == work.from)
 						need = Max(need, work.until + 1);
 				}
