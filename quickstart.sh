@@ -167,7 +167,8 @@ show_status() { # for so many seconds
 	for ((second = 1; second <= $1; second++)); do
 		text=$(archive --no-align -P format=aligned -P expanded=on -P border=0 -P tuples_only=on -c "
 			SELECT s.source, s.state, s.health, s.error, s.flushed_lsn AS \"durable up to\",
-				   pg_size_pretty(s.lag_bytes) AS behind, pg_size_pretty(r.bytes_received) AS received,
+				   concat_ws(', ', 'transaction ' || s.latest_commit_xid, s.latest_commit_time) AS \"latest recoverable commit\",
+				   concat_ws(', ', s.lag, pg_size_pretty(s.lag_bytes)) AS behind, pg_size_pretty(r.bytes_received) AS received,
 				   r.segments_completed AS \"segments finished\", s.size, s.open_gaps AS \"open gaps\"
 			FROM walarchive.status s JOIN walarchive.stat_receiver r USING (source)" | sed 's/^/    /; s/[[:space:]]*$//')
 		if [[ -t 1 ]]; then
@@ -207,7 +208,9 @@ fi
 say "starting a sample primary"
 make_server primary "$primary_port" "max_wal_size = 4GB"
 say "adding it as the source 'prod':  SELECT walarchive.add_source('prod', 'host=$dir/socket port=$primary_port ...')"
-archive -o /dev/null -c "SELECT walarchive.add_source('prod', 'host=$dir/socket port=$primary_port dbname=postgres')"
+primary -c "CREATE TABLE orders AS SELECT id, now() - id * interval '1 min' AS ordered_at FROM generate_series(1, 1000) id"
+archive -o /dev/null -c "SELECT walarchive.add_source('prod', 'host=$dir/socket port=$primary_port dbname=postgres',
+	relation_names_interval => '10 seconds')"
 wait_for archive "SELECT state = 'streaming' FROM walarchive.stat_receiver WHERE source = 'prod'" "the archive to stream"
 
 say "a pgbench load, and TABLE walarchive.status while it runs:"
@@ -216,6 +219,16 @@ say "a pgbench load, and TABLE walarchive.status while it runs:"
 load=$!
 show_status "$live_seconds"
 wait "$load" || die "pgbench failed: $(tail -n 5 load.log)"
+
+wait_for archive "SELECT count(*) > 0 FROM walarchive.relation_name WHERE name = 'public.orders'" "the names of relations"
+say "a table is dropped by mistake on the primary:  DROP TABLE orders"
+primary -c "DROP TABLE orders"
+dropped=$(primary -c "SELECT pg_current_wal_flush_lsn()")
+wait_for archive "SELECT decoded_lsn >= '$dropped' FROM walarchive.stat_receiver WHERE source = 'prod'" "the drop to be decoded"
+say "what was lost, when, and where to restore to before it:  SELECT * FROM walarchive.destructive_commits('prod')"
+archive -P format=aligned -P expanded=on -P tuples_only=off -c "
+	SELECT kind, relations, database, xid, xact_time, restore_before_lsn, restore_before_time
+	FROM walarchive.destructive_commits('prod') WHERE kind = 'drop' ORDER BY start_lsn DESC LIMIT 1" | sed '/^$/d; s/^/    /'
 
 say "making the archive a synchronous standby: no commit is acknowledged before it is durable there"
 primary -o /dev/null -c "CREATE TABLE proof (id bigint GENERATED ALWAYS AS IDENTITY, client int, at timestamptz DEFAULT clock_timestamp())" \
@@ -265,6 +278,9 @@ cut -d '|' -f 1 proof/acknowledged | sort >proof/wanted
 not_there=$(comm -23 proof/wanted proof/archived | wc -l)
 ((not_there == 0)) || die "$not_there acknowledged commits are NOT in the archive: comm -23 $dir/proof/wanted $dir/proof/archived"
 say "${bold}all $acknowledged acknowledged commits are in the archive${plain}"
+wait_for archive "SELECT decoded_lsn >= flushed_lsn OR decode_lag_bytes = 0 FROM walarchive.stat_receiver WHERE source = 'prod'" "the rest to be decoded"
+say "the catalog knows them as well: $(archive -c "SELECT 'the latest recoverable commit is transaction ' || latest_commit_xid FROM walarchive.status")"
+say "and every byte is still right: $(archive -c "SELECT count(*) || ' damaged files' FROM walarchive.verify('prod')")"
 
 say "starting the primary again: the archive comes back by itself"
 start_server primary
@@ -277,7 +293,7 @@ show_status 1
 cat <<EOF
 
 Both servers are up, to look around:
-    the archive host   $bin/psql -h $dir/socket -p $archive_port -d postgres     TABLE walarchive.status;  TABLE walarchive.health;  TABLE walarchive.segment;
+    the archive host   $bin/psql -h $dir/socket -p $archive_port -d postgres     TABLE walarchive.status;  TABLE walarchive.health;  SELECT * FROM walarchive.commits('prod');
     the primary        $bin/psql -h $dir/socket -p $primary_port -d postgres
     the archive        $wal
 When done:             ./quickstart.sh --clean$([[ $dir == "$HOME/walarchive-quickstart" || $dir == /var/tmp/walarchive-quickstart ]] || echo " --dir $dir")
