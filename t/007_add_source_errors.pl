@@ -218,7 +218,7 @@ my $all = $host->safe_psql('postgres', q(
 ));
 like($all, qr/tls/, 'pg_monitor may read the views');
 # (libpq names the passfile in its error, which is a help)
-unlike($all, qr/passfile|sslkey|client\.key|user=|\Q$secret\E/, 'which show no conninfo');
+unlike($all, qr/passfile=|sslkey=|client\.key|user=|\Q$secret\E/, 'which show no conninfo');
 
 # --- the log ---
 my $log = slurp_file($host->logfile);
