@@ -152,7 +152,11 @@ ok(wait_decoded($standby), 'the latest commit on the new timeline');
 isnt($host->safe_psql('postgres', 'SELECT promoted_at FROM walarchive.timeline WHERE timeline = 2'), '',
 	'the promotion is known');
 switch_wal($standby, 2);
-ok(wait_for('timeline 2', sub { $host->safe_psql('postgres', $pending) eq '0' }), 'its segments are decoded');
+wait_archived($host, 'prod', $standby);
+my $catalogued = q(SELECT count(*) FROM walarchive.segment WHERE state = 'finished');
+ok( wait_for('timeline 2',
+		sub { $host->safe_psql('postgres', $catalogued) == (grep { !/history/ } wal_files($dir)) && $host->safe_psql('postgres', $pending) eq '0' }),
+	'its segments are decoded');
 
 # --- rescan makes the same again ---
 my $all = q(SELECT string_agg(s::text, E'\n' ORDER BY s.timeline, s.start_lsn) FROM (

@@ -53,11 +53,11 @@ sub state_of
 	return $state // '';
 }
 
-# The program's name is the server's until it is started.
-sub is_program
+# A program that has begun to read WAL has started properly.
+sub is_reading
 {
 	my ($pid) = @_;
-	return (readlink("/proc/$pid/exe") // '') =~ m{/walarchive-decode$};
+	return grep { (readlink($_) // '') =~ m{/wal/} } glob("/proc/$pid/fd/*");
 }
 
 # Its backend, and its program, stopped.
@@ -71,7 +71,7 @@ sub catch_program
 			}), 'a session asks');
 	ok(wait_for('its program', sub {
 				($program) = children($backend);
-				return $program && is_program($program) && kill('STOP', $program) && state_of($program) =~ /[Tt]/;
+				return $program && is_reading($program) && kill('STOP', $program) && state_of($program) =~ /[Tt]/;
 			}), '... and its program hangs');
 	return ($backend, $program);
 }

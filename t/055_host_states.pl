@@ -97,10 +97,12 @@ expect_wal('dropped extension, restarted');
 $host->safe_psql('wadb', 'CREATE EXTENSION walarchive');
 ok(wait_for('the source to be adopted', sub { source_state($host) eq 'streaming' }),
 	'created again: the source is adopted');
-is( $host->safe_psql('wadb',
-		"SELECT name, conninfo, slot_name, state, system_identifier IS NOT NULL FROM walarchive.source"),
-	'prod|' . conninfo($primary) . '|walarchive_prod|active|t',
+is( $host->safe_psql('wadb', "SELECT name, conninfo, slot_name, state FROM walarchive.source"),
+	'prod|' . conninfo($primary) . '|walarchive_prod|active',
 	'created again: with all of its settings');
+# which cluster it is comes from the journal
+ok( wait_for('the cluster', sub { $host->safe_psql('wadb', 'SELECT system_identifier IS NOT NULL FROM walarchive.source') eq 't' }),
+	'created again: its cluster is known');
 ok( wait_for('segments in the new catalog',
 		sub { ($host->safe_psql('wadb',
 					"SELECT count(*) FROM walarchive.segment WHERE state = 'finished'")) >= wal_files($wal) }),
