@@ -4,7 +4,7 @@ MODULE_big = walarchive
 EXTVERSION = 0.1.0
 
 OBJS = walarchive.o \
-	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c))
+	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c src/backup/*.c))
 
 # the SQL surface, in the order in which its parts depend on one another
 SCHEMA = schema/header.sql \
@@ -15,6 +15,7 @@ SCHEMA = schema/header.sql \
 	schema/relations.sql \
 	schema/index.sql \
 	schema/decode.sql \
+	schema/backup.sql \
 	schema/control.sql \
 	schema/verify.sql \
 	schema/views.sql
@@ -26,7 +27,8 @@ EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(UNIT_TESTS) tmp_check
 DECODE = src/decode/walarchive-decode
 
 PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
-SHLIB_LINK = $(libpq) -lpthread
+# what backups are compressed with; PostgreSQL itself may have been built without
+SHLIB_LINK = $(libpq) -lpthread -lzstd -llz4 -lz
 
 # pg_regress does not make the parents of its instance's folder, and the
 # archive directory in its configuration has to be absolute
