@@ -16,6 +16,7 @@ SCHEMA = schema/header.sql \
 	schema/index.sql \
 	schema/decode.sql \
 	schema/backup.sql \
+	schema/expire.sql \
 	schema/control.sql \
 	schema/verify.sql \
 	schema/views.sql
