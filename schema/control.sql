@@ -29,7 +29,7 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'wa_check_connection';
 REVOKE ALL ON FUNCTION walarchive.check_connection(text, text, boolean, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.check_connection(text, text, boolean, bigint) IS
-'private: connect to a server and raise an error that says why its WAL could not be streamed';
+'private: connect to a server and raise an error that says why its WAL could not be streamed, or, without a slot''s name, no backup be taken';
 
 -- The row of a source that a function is about to change, locked.
 CREATE FUNCTION walarchive.source_for_change(p_name text, p_function text)
@@ -145,13 +145,15 @@ CREATE FUNCTION walarchive.add_source(
 	allow_standby boolean DEFAULT false,
 	on_gap text DEFAULT 'continue',
 	heartbeat_interval interval DEFAULT NULL,
-	relation_names_interval interval DEFAULT '10 minutes')
+	relation_names_interval interval DEFAULT '10 minutes',
+	backup_conninfo text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	slot text;
+	cluster bigint;
 BEGIN
 	IF add_source.conninfo IS NULL THEN
 		RAISE EXCEPTION 'conninfo must not be null'
@@ -159,6 +161,7 @@ BEGIN
 	END IF;
 	-- first, because its errors alone keep the statement out of the log
 	PERFORM walarchive.check_conninfo(add_source.conninfo);
+	PERFORM walarchive.check_conninfo(add_source.backup_conninfo);
 	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
 										add_source.check_connection);
 	PERFORM walarchive.check_intervals(add_source.heartbeat_interval, add_source.relation_names_interval);
@@ -171,7 +174,11 @@ BEGIN
 				HINT = 'Go on with that archive by walarchive.attach_source, or choose another name, or move the folder away.';
 	END IF;
 	IF add_source.check_connection THEN
-		PERFORM walarchive.check_connection(add_source.conninfo, slot, add_source.allow_standby, NULL);
+		SELECT c.system_identifier INTO cluster
+		FROM walarchive.check_connection(add_source.conninfo, slot, add_source.allow_standby, NULL) c;
+		IF add_source.backup_conninfo <> '' THEN
+			PERFORM walarchive.check_connection(add_source.backup_conninfo, NULL, true, cluster);
+		END IF;
 	END IF;
 
 	-- a second look, now that nobody else can add one
@@ -179,17 +186,17 @@ BEGIN
 	PERFORM walarchive.check_new_source(add_source.name, add_source.on_gap, add_source.allow_standby,
 										add_source.check_connection);
 	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
-								   heartbeat_interval, relation_names_interval)
+								   heartbeat_interval, relation_names_interval, backup_conninfo)
 	VALUES (add_source.name, add_source.conninfo, slot, add_source.start_lsn, add_source.allow_standby,
 			add_source.on_gap, 'active', nullif(add_source.heartbeat_interval, '0'::interval),
-			nullif(add_source.relation_names_interval, '0'::interval));
+			nullif(add_source.relation_names_interval, '0'::interval), nullif(add_source.backup_conninfo, ''));
 	-- what an earlier source of this name left in the catalog is not its own
 	UPDATE walarchive.event e SET journal_offset = NULL
 	WHERE e.source = add_source.name AND e.journal_offset IS NOT NULL;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval) IS
+REVOKE ALL ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval, text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.add_source(text, text, text, pg_lsn, boolean, boolean, text, interval, interval, text) IS
 'archive the WAL of a server; connects first and says what is wrong';
 
 CREATE FUNCTION walarchive.alter_source(
@@ -200,20 +207,23 @@ CREATE FUNCTION walarchive.alter_source(
 	on_gap text DEFAULT NULL,
 	check_connection boolean DEFAULT true,
 	heartbeat_interval interval DEFAULT NULL,
-	relation_names_interval interval DEFAULT NULL)
+	relation_names_interval interval DEFAULT NULL,
+	backup_conninfo text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	old walarchive.source;
-	observer_only boolean := alter_source.conninfo IS NULL AND alter_source.slot_name IS NULL
+	receiver_goes_on boolean := alter_source.conninfo IS NULL AND alter_source.slot_name IS NULL
 		AND alter_source.allow_standby IS NULL AND alter_source.on_gap IS NULL
-		AND (alter_source.heartbeat_interval IS NOT NULL OR alter_source.relation_names_interval IS NOT NULL);
+		AND (alter_source.heartbeat_interval IS NOT NULL OR alter_source.relation_names_interval IS NOT NULL
+			 OR alter_source.backup_conninfo IS NOT NULL);
 BEGIN
 	IF alter_source.conninfo IS NOT NULL THEN
 		PERFORM walarchive.check_conninfo(alter_source.conninfo);
 	END IF;
+	PERFORM walarchive.check_conninfo(alter_source.backup_conninfo);
 	IF alter_source.check_connection IS NULL THEN
 		RAISE EXCEPTION 'check_connection must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
@@ -238,22 +248,28 @@ BEGIN
 											coalesce(alter_source.allow_standby, old.allow_standby),
 											old.system_identifier);
 	END IF;
+	IF alter_source.check_connection AND alter_source.backup_conninfo <> ''
+		AND alter_source.backup_conninfo IS DISTINCT FROM old.backup_conninfo
+	THEN
+		PERFORM walarchive.check_connection(alter_source.backup_conninfo, NULL, true, old.system_identifier);
+	END IF;
 
 	UPDATE walarchive.source s
 	SET conninfo = coalesce(alter_source.conninfo, s.conninfo),
+		backup_conninfo = nullif(coalesce(alter_source.backup_conninfo, s.backup_conninfo), ''),
 		slot_name = coalesce(alter_source.slot_name, s.slot_name),
 		allow_standby = coalesce(alter_source.allow_standby, s.allow_standby),
 		on_gap = coalesce(alter_source.on_gap, s.on_gap),
 		heartbeat_interval = nullif(coalesce(alter_source.heartbeat_interval, s.heartbeat_interval), '0'::interval),
 		relation_names_interval = nullif(coalesce(alter_source.relation_names_interval, s.relation_names_interval), '0'::interval),
 		-- what the receiver need not know does not restart it
-		revision = CASE WHEN observer_only THEN s.revision ELSE s.revision + 1 END
+		revision = CASE WHEN receiver_goes_on THEN s.revision ELSE s.revision + 1 END
 	WHERE s.name = alter_source.name;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval) IS
-'change the settings of a source, NULL keeps one, and an interval of 0 turns off what it is for; its receiver reconnects, unless intervals alone were given. A slot that is no longer used stays on the server';
+REVOKE ALL ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval, text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.alter_source(text, text, text, boolean, text, boolean, interval, interval, text) IS
+'change the settings of a source, NULL keeps one, an interval of 0 turns off what it is for, and an empty backup_conninfo has backups taken where the WAL comes from; its receiver reconnects, unless intervals or backup_conninfo alone were given. A slot that is no longer used stays on the server';
 
 CREATE FUNCTION walarchive.pause_source(name text)
 RETURNS void
@@ -356,7 +372,8 @@ CREATE FUNCTION walarchive.attach_source(
 	allow_standby boolean DEFAULT NULL,
 	on_gap text DEFAULT NULL,
 	heartbeat_interval interval DEFAULT NULL,
-	relation_names_interval interval DEFAULT NULL)
+	relation_names_interval interval DEFAULT NULL,
+	backup_conninfo text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -364,15 +381,18 @@ AS $$
 DECLARE
 	stored record;
 	cluster bigint;
+	cluster_found bigint;
 BEGIN
 	IF attach_source.conninfo IS NOT NULL THEN
 		PERFORM walarchive.check_conninfo(attach_source.conninfo);
 	END IF;
+	PERFORM walarchive.check_conninfo(attach_source.backup_conninfo);
 	PERFORM walarchive.check_new_source(attach_source.name, coalesce(attach_source.on_gap, 'continue'),
 										coalesce(attach_source.allow_standby, false), attach_source.check_connection);
 	PERFORM walarchive.check_intervals(attach_source.heartbeat_interval, attach_source.relation_names_interval);
 	SELECT a.* INTO stored FROM walarchive.archived_settings(attach_source.name) a;
 	stored.conninfo := coalesce(attach_source.conninfo, stored.conninfo);
+	stored.backup_conninfo := nullif(coalesce(attach_source.backup_conninfo, stored.backup_conninfo), '');
 	stored.slot_name := coalesce(attach_source.slot_name, stored.slot_name,
 								 walarchive.default_slot_name(attach_source.name));
 	stored.allow_standby := coalesce(attach_source.allow_standby, stored.allow_standby, false);
@@ -390,21 +410,26 @@ BEGIN
 	cluster := walarchive.adopt_directory(attach_source.name,
 										  coalesce(attach_source.system_identifier, stored.system_identifier));
 	IF attach_source.check_connection THEN
-		PERFORM walarchive.check_connection(stored.conninfo, stored.slot_name, stored.allow_standby, cluster);
+		SELECT c.system_identifier INTO cluster_found
+		FROM walarchive.check_connection(stored.conninfo, stored.slot_name, stored.allow_standby, cluster) c;
+		IF stored.backup_conninfo IS NOT NULL THEN
+			PERFORM walarchive.check_connection(stored.backup_conninfo, NULL, true, cluster_found);
+		END IF;
 	END IF;
 
 	LOCK TABLE walarchive.source IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM walarchive.check_new_source(attach_source.name, stored.on_gap, stored.allow_standby,
 										attach_source.check_connection);
 	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
-								   system_identifier, revision, heartbeat_interval, relation_names_interval)
+								   system_identifier, revision, heartbeat_interval, relation_names_interval, backup_conninfo)
 	VALUES (attach_source.name, stored.conninfo, stored.slot_name, stored.start_lsn, stored.allow_standby,
 			stored.on_gap, 'active', cluster, coalesce(stored.revision, 0) + 1,
-			nullif(stored.heartbeat_interval, '0'::interval), nullif(stored.relation_names_interval, '0'::interval));
+			nullif(stored.heartbeat_interval, '0'::interval), nullif(stored.relation_names_interval, '0'::interval),
+			stored.backup_conninfo);
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval) IS
+REVOKE ALL ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval, text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval, text) IS
 'go on with an archive that lies in walarchive.directory under this name: one that drop_source kept, one made by another host, or a directory of pg_receivewal that was moved there';
 
 CREATE FUNCTION walarchive.rescan(

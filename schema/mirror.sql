@@ -557,7 +557,8 @@ CREATE FUNCTION walarchive.adopt_source(
 	p_system_identifier bigint,
 	p_revision bigint,
 	p_heartbeat_ms integer,
-	p_relation_names_ms integer)
+	p_relation_names_ms integer,
+	p_backup_conninfo text)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -566,16 +567,17 @@ BEGIN
 	INSERT INTO walarchive.source
 		(name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
 		 drop_slot, delete_files, system_identifier, revision,
-		 heartbeat_interval, relation_names_interval)
+		 heartbeat_interval, relation_names_interval, backup_conninfo)
 	VALUES (p_name, p_conninfo, p_slot_name, p_start_lsn, p_allow_standby, p_on_gap, p_state,
 			p_drop_slot, p_delete_files, p_system_identifier, p_revision,
-			nullif(p_heartbeat_ms, 0) * '1 ms'::interval, nullif(p_relation_names_ms, 0) * '1 ms'::interval)
+			nullif(p_heartbeat_ms, 0) * '1 ms'::interval, nullif(p_relation_names_ms, 0) * '1 ms'::interval,
+			nullif(p_backup_conninfo, ''))
 	ON CONFLICT (name) DO NOTHING;
 	RETURN FOUND;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer) IS
+REVOKE ALL ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.adopt_source(text, text, text, pg_lsn, boolean, text, text, boolean, boolean, bigint, bigint, integer, integer, text) IS
 'private: make a source from the settings in its archive directory; false if it is there already';
 
 -- All that was decoded; the segments' own columns are their rows' business.

@@ -4,6 +4,7 @@
 CREATE TABLE walarchive.source (
 	name text PRIMARY KEY,
 	conninfo text NOT NULL,
+	backup_conninfo text,
 	slot_name text NOT NULL,
 	start_lsn pg_lsn,
 	allow_standby boolean NOT NULL DEFAULT false,
@@ -19,7 +20,7 @@ CREATE TABLE walarchive.source (
 );
 SELECT pg_catalog.pg_extension_config_dump('walarchive.source', '');
 
--- every column but conninfo
+-- every column but the two connection strings
 REVOKE ALL ON TABLE walarchive.source FROM PUBLIC;
 GRANT SELECT (name, slot_name, start_lsn, allow_standby, on_gap, heartbeat_interval,
 			  relation_names_interval, state, drop_slot, delete_files, system_identifier, revision, created_at) ON TABLE walarchive.source TO pg_monitor;
@@ -28,6 +29,7 @@ COMMENT ON TABLE walarchive.source IS
 'servers whose WAL is archived; changed by add_source, alter_source, pause_source, resume_source, drop_source, accept_new_cluster and attach_source';
 COMMENT ON COLUMN walarchive.source.name IS 'name of the source, of its folder and of a part of its slot';
 COMMENT ON COLUMN walarchive.source.conninfo IS 'how the server is reached; readable by superusers alone';
+COMMENT ON COLUMN walarchive.source.backup_conninfo IS 'how the server is reached that base backups are taken from, a standby for example; NULL: as in conninfo; readable by superusers alone';
 COMMENT ON COLUMN walarchive.source.slot_name IS 'physical replication slot on the server';
 COMMENT ON COLUMN walarchive.source.start_lsn IS 'where an empty archive begins; NULL: where the slot or the server''s WAL begins';
 COMMENT ON COLUMN walarchive.source.allow_standby IS 'whether a server in recovery may be archived';
@@ -83,7 +85,8 @@ CREATE FUNCTION walarchive.archived_settings(
 	OUT system_identifier bigint,
 	OUT revision bigint,
 	OUT heartbeat_interval interval,
-	OUT relation_names_interval interval)
+	OUT relation_names_interval interval,
+	OUT backup_conninfo text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'wa_archived_settings';

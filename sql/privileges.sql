@@ -38,6 +38,7 @@ RESET ROLE;
 SET ROLE regress_wa_monitor;
 SELECT name, slot_name, state FROM walarchive.source;
 SELECT conninfo FROM walarchive.source;
+SELECT backup_conninfo FROM walarchive.source;
 SELECT * FROM walarchive.source;
 SELECT count(*) FROM walarchive.stat_receiver;
 SELECT count(*) FROM walarchive.status;

@@ -31,7 +31,7 @@ CREATE VIEW pg_temp.folder AS
 	SELECT f FROM pg_ls_dir(current_setting('walarchive.directory')) f
 	WHERE f IN ('alpha', 'beta-2', 'gamma') ORDER BY f;
 CREATE VIEW pg_temp.file AS
-	SELECT j ->> 'name' AS name, j ->> 'conninfo' AS conninfo, j ->> 'slot_name' AS slot_name,
+	SELECT j ->> 'name' AS name, j ->> 'conninfo' AS conninfo, j ->> 'backup_conninfo' AS backup_conninfo, j ->> 'slot_name' AS slot_name,
 		   j ->> 'state' AS state, j ->> 'allow_standby' AS allow_standby,
 		   j ->> 'stop_at_gap' AS stop_at_gap, j ->> 'heartbeat_interval' AS heartbeat,
 		   j ->> 'relation_names_interval' AS names, j ->> 'revision' AS revision
@@ -56,7 +56,7 @@ SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check
 SELECT walarchive.add_source('beta-2', 'host=127.0.0.1 port=1 user=nobody', slot_name => 'other_slot',
 							 start_lsn => '0/1000000', check_connection => false,
 							 allow_standby => true, on_gap => 'stop', heartbeat_interval => '1 min',
-							 relation_names_interval => NULL);
+							 relation_names_interval => NULL, backup_conninfo => 'host=127.0.0.1 port=1 user=beta');
 SELECT * FROM pg_temp.source;
 SELECT pg_temp.wait_mirrored();
 SELECT * FROM pg_temp.file;
@@ -68,6 +68,8 @@ SELECT walarchive.pause_source('beta-2');
 SELECT walarchive.pause_source('beta-2');
 SELECT walarchive.alter_source('alpha', conninfo => 'host=127.0.0.1 port=1 user=somebody', slot_name => 'slot_a',
 							   check_connection => false);
+SELECT walarchive.alter_source('alpha', backup_conninfo => 'host=127.0.0.1 port=1 user=copier', check_connection => false);
+SELECT walarchive.alter_source('beta-2', backup_conninfo => '', check_connection => false);
 SELECT walarchive.alter_source('alpha', allow_standby => true, on_gap => 'stop', check_connection => false);
 SELECT walarchive.alter_source('alpha', on_gap => 'continue');
 -- what the receiver need not know makes no new revision; 0 is off
@@ -90,7 +92,7 @@ SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check
 SELECT walarchive.attach_source('alpha', check_connection => false);
 SELECT walarchive.pause_source('alpha');
 SELECT pg_temp.wait_mirrored();
-SELECT name, conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source WHERE name = 'alpha';
+SELECT name, conninfo, backup_conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source WHERE name = 'alpha';
 SELECT name, state FROM pg_temp.file;
 
 -- dropping the catalog stops no archive: a new one knows it again
@@ -107,7 +109,7 @@ DROP EXTENSION walarchive;
 SELECT name, state FROM pg_temp.file;
 CREATE EXTENSION walarchive;
 SELECT pg_temp.wait_mirrored();
-SELECT name, conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source ORDER BY name;
+SELECT name, conninfo, backup_conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source ORDER BY name;
 
 -- dropped with its files
 SELECT walarchive.drop_source('alpha', drop_slot => false, delete_files => true);

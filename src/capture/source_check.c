@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(wa_check_connection);
 
 typedef struct CheckRequest
 {
-	const char *slot_name;
+	const char *slot_name; /* NULL: none is needed, base backups alone are wanted */
 	bool allow_standby;
 	uint64 expected; /* system identifier, 0: any */
 } CheckRequest;
@@ -162,15 +162,15 @@ wa_check_connection(PG_FUNCTION_ARGS)
 	Datum values[4];
 	bool nulls[4] = {false};
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("conninfo and slot_name must not be null")));
+				 errmsg("conninfo must not be null")));
 	conninfo = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	request.slot_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	request.slot_name = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	request.allow_standby = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	request.expected = PG_ARGISNULL(3) ? 0 : (uint64) PG_GETARG_INT64(3);
-	if (!wa_slot_name_is_valid(request.slot_name))
+	if (request.slot_name != NULL && !wa_slot_name_is_valid(request.slot_name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("replication slot name \"%s\" is not valid", request.slot_name),
@@ -180,9 +180,11 @@ wa_check_connection(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		wa_validate_conninfo(conninfo);
-		connection = wa_connect(conninfo, request.slot_name, 0, CHECK_TIMEOUT_MS,
+		connection = wa_connect(conninfo, request.slot_name ? request.slot_name : "walarchive_backup",
+								0, CHECK_TIMEOUT_MS,
 								&cause, accept_checked_server, &request);
-		check_slot(connection, request.slot_name);
+		if (request.slot_name != NULL)
+			check_slot(connection, request.slot_name);
 		server = connection->server;
 		wa_disconnect(connection);
 	}
@@ -206,7 +208,7 @@ wa_check_connection(PG_FUNCTION_ARGS)
 				(errmsg("server version %d is newer than what this version of walarchive was tested with",
 						server.version / 10000),
 				 errdetail("Its WAL is archived, but may not be indexed.")));
-	if (server.remote_apply)
+	if (server.remote_apply && request.slot_name != NULL)
 		ereport(WARNING,
 				(errmsg("server runs with synchronous_commit = remote_apply"),
 				 errdetail("An archive replays nothing: commits that wait for it would wait for ever."),

@@ -55,7 +55,8 @@ enum
 	COL_REVISION,
 	COL_INDEXED,
 	COL_HEARTBEAT,
-	COL_RELATION_NAMES
+	COL_RELATION_NAMES,
+	COL_BACKUP_CONNINFO
 };
 
 /*
@@ -110,7 +111,8 @@ make_row(HeapTuple tuple, TupleDesc desc)
 		!get_text(tuple, desc, COL_ON_GAP, word, sizeof(word)) ||
 		!get_interval(tuple, desc, COL_HEARTBEAT, WA_MIN_HEARTBEAT_MS, &s->heartbeat_ms) ||
 		!get_interval(tuple, desc, COL_RELATION_NAMES, WA_MIN_RELATION_NAMES_MS,
-					  &s->relation_names_ms))
+					  &s->relation_names_ms) ||
+		!get_text(tuple, desc, COL_BACKUP_CONNINFO, s->backup_conninfo, sizeof(s->backup_conninfo)))
 		return NULL;
 	s->stop_at_gap = (strcmp(word, "stop") == 0);
 	value = get_datum(tuple, desc, COL_START_LSN);
@@ -139,7 +141,8 @@ read_rows(void)
 					 "s.revision, EXISTS (SELECT 1 FROM walarchive.index_progress p "
 					 "WHERE p.source OPERATOR(pg_catalog.=) s.name AND p.full_pass_at IS NOT NULL), "
 					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.heartbeat_interval))::bigint, "
-					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.relation_names_interval))::bigint "
+					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.relation_names_interval))::bigint, "
+					 "COALESCE(s.backup_conninfo, ''::text) "
 					 "FROM walarchive.source s",
 					 true, 0);
 	if (rc != SPI_OK_SELECT)
@@ -167,6 +170,7 @@ static bool
 same_settings(const WaSourceSettings *row, const WaSourceSettings *file)
 {
 	return strcmp(row->conninfo, file->conninfo) == 0 &&
+		   strcmp(row->backup_conninfo, file->backup_conninfo) == 0 &&
 		   strcmp(row->slot_name, file->slot_name) == 0 &&
 		   row->start_lsn == file->start_lsn &&
 		   row->allow_standby == file->allow_standby &&
@@ -276,10 +280,10 @@ adopt_file(const char *name)
 {
 	WaSourceSettings *file = palloc(sizeof(WaSourceSettings));
 	char *problem;
-	Oid types[13] = {TEXTOID, TEXTOID, TEXTOID, PG_LSNOID, BOOLOID, TEXTOID,
-					 TEXTOID, BOOLOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID};
-	Datum values[13];
-	char nulls[13];
+	Oid types[14] = {TEXTOID, TEXTOID, TEXTOID, PG_LSNOID, BOOLOID, TEXTOID,
+					 TEXTOID, BOOLOID, BOOLOID, INT8OID, INT8OID, INT4OID, INT4OID, TEXTOID};
+	Datum values[14];
+	char nulls[14];
 	bool adopted;
 	int slot;
 
@@ -318,8 +322,9 @@ adopt_file(const char *name)
 	values[10] = Int64GetDatum((int64) file->revision);
 	values[11] = Int32GetDatum(file->heartbeat_ms);
 	values[12] = Int32GetDatum(file->relation_names_ms);
-	adopted = wa_catalog_call("SELECT walarchive.adopt_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-							  13, types, values, nulls) != 0;
+	values[13] = CStringGetTextDatum(file->backup_conninfo);
+	adopted = wa_catalog_call("SELECT walarchive.adopt_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+							  14, types, values, nulls) != 0;
 	wa_catalog_commit();
 
 	if (adopted)

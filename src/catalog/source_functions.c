@@ -22,7 +22,7 @@
 #include "../state/stat_functions.h"
 #include "catalog.h"
 
-#define SETTINGS_COLUMNS 9
+#define SETTINGS_COLUMNS 10
 
 PG_FUNCTION_INFO_V1(wa_check_source_name);
 PG_FUNCTION_INFO_V1(wa_check_slot_name);
@@ -162,6 +162,8 @@ wa_archived_settings(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum((int64) s->revision);
 	values[7] = interval_of_ms(s->heartbeat_ms);
 	values[8] = interval_of_ms(s->relation_names_ms);
+	values[9] = CStringGetTextDatum(s->backup_conninfo);
+	nulls[9] = (s->backup_conninfo[0] == '\0');
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }

@@ -18,7 +18,7 @@
 #include "archive_dir.h"
 #include "source_file.h"
 
-#define MAX_FILE_LEN (4 * WA_CONNINFO_LEN)
+#define MAX_FILE_LEN (8 * WA_CONNINFO_LEN)
 
 /*
  * Member 'key' in milliseconds, 0: off.  'missing' is what a file without it
@@ -60,6 +60,8 @@ parse_source(const char *source, const char *text, size_t len,
 	if (!wa_json_get_string(text, len, "conninfo", settings->conninfo,
 							sizeof(settings->conninfo)))
 		return "it has no \"conninfo\"";
+	(void) wa_json_get_string(text, len, "backup_conninfo", settings->backup_conninfo,
+							  sizeof(settings->backup_conninfo));
 	if (!wa_json_get_string(text, len, "slot_name", settings->slot_name,
 							sizeof(settings->slot_name)) ||
 		!wa_slot_name_is_valid(settings->slot_name))
@@ -131,6 +133,8 @@ wa_write_source_file(const WaSourceSettings *settings)
 	wa_json_uint(&w, "format", WA_FORMAT_VERSION);
 	wa_json_string(&w, "name", settings->name);
 	wa_json_string(&w, "conninfo", settings->conninfo);
+	if (settings->backup_conninfo[0] != '\0')
+		wa_json_string(&w, "backup_conninfo", settings->backup_conninfo);
 	wa_json_string(&w, "slot_name", settings->slot_name);
 	wa_json_string(&w, "state", settings->dropped ? "dropped" : wa_desired_state_name(settings->desired));
 	if (settings->start_lsn != 0)

@@ -28,6 +28,7 @@ typedef struct WaSourceSettings
 {
 	char name[WA_SOURCE_NAME_LEN];
 	char conninfo[WA_CONNINFO_LEN];
+	char backup_conninfo[WA_CONNINFO_LEN]; /* where base backups are taken; empty: conninfo */
 	char slot_name[WA_SLOT_NAME_LEN];
 	XLogRecPtr start_lsn;  /* 0: where the slot or the server begins */
 	bool allow_standby;    /* a server in recovery will do */
