@@ -533,7 +533,8 @@ indexer_wanted(uint32 running)
 		if (running == 0 &&
 			(due || finished != indexed ||
 			 stat.journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
-			 pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed)))
+			 pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed) ||
+			 pg_atomic_read_u64(&slot->backups_written) != pg_atomic_read_u64(&slot->backups_indexed)))
 			return true;
 		if (finished > indexed + WAITING_SEGMENTS ||
 			(due && stat.flushed_lsn > index.decoded_lsn + WAITING_SEGMENTS * (uint64) stat.segment_size))

@@ -6,9 +6,9 @@
  *
  * Shared memory has a few entries.  Who wants a backup (a session, or the
  * launcher for one that is due) claims one by an atomic change of 'holder',
- * fills 'request', and starts a worker that is given the entry's number.  From
- * then on the worker is the holder and alone writes 'stat', bracketed by
- * 'count'.  When it leaves, 'stat' stays, with the outcome in it, until
+ * fills 'request', and starts a worker that is given the entry's number and
+ * generation.  From then on the worker is the holder and alone writes 'stat',
+ * bracketed by 'count'.  When it leaves, 'stat' stays, with the outcome in it, until
  * whoever asked has read it ('asker' is 0 then), or is gone.
  *
  *-------------------------------------------------------------------------
@@ -81,13 +81,24 @@ typedef struct WaBackupStat
 
 typedef struct WaBackupEntry
 {
-	pg_atomic_uint32 holder; /* pid: who asks, then the worker; 0: free, if 'asker' is 0 as well */
-	pg_atomic_uint32 asker;  /* pid of the session that waits for the outcome, 0: nobody */
-	pg_atomic_uint32 cancel; /* not 0: the worker is to give up */
+	pg_atomic_uint32 holder;        /* pid: who asks, then the worker; 0: free, if 'asker' is 0 as well */
+	pg_atomic_uint32 asker;         /* pid of the session that waits for the outcome, 0: nobody */
+	pg_atomic_uint32 generation;    /* of this use of the entry */
+	pg_atomic_uint32 worker_procno; /* valid while the worker is the holder */
+	pg_atomic_uint32 worker_pid;    /* 0: it has not begun, or has left */
+	pg_atomic_uint32 cancel;        /* not 0: the worker is to give up */
+	pg_atomic_uint32 count;         /* change count of the next two */
 	WaBackupRequest request;
-	pg_atomic_uint32 count; /* change count of 'stat' */
 	WaBackupStat stat;
 } WaBackupEntry;
+
+/* What a worker is started with, in bgw_extra. */
+typedef struct WaBackupStart
+{
+	int entry;
+	uint32 generation;
+	uint32 holder; /* who started it */
+} WaBackupStart;
 
 /* Called when shared memory is made. */
 extern void wa_backup_slots_init(WaBackupEntry *entries);
@@ -103,10 +114,23 @@ extern int wa_start_backup(const WaBackupRequest *request, bool wait,
 						   char **problem, char **hint);
 extern void wa_backup_forget(int entry);
 
+/*
+ * The worker's side: become the holder of its entry, false where nobody waits
+ * for it there any more; and leave it, with 'stat' as the outcome.
+ */
+extern bool wa_hold_backup(const WaBackupStart *start);
+extern void wa_leave_backup(int entry);
+
+/* Have the worker of an entry give up; harmless if there is none. */
+extern void wa_cancel_backup_entry(int entry);
+
 /* The entry of the running backup of 'source', or -1. */
 extern int wa_find_backup(const char *source);
 
-/* Copy one consistent state; returns the worker's pid, 0: it has left. */
+/*
+ * Copy one consistent state; returns the holder's pid, 0: it has left.  Either
+ * may be NULL.
+ */
 extern uint32 wa_read_backup(int entry, WaBackupRequest *request, WaBackupStat *stat);
 
 /* Show '*stat'; the worker alone. */

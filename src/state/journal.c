@@ -78,6 +78,10 @@ format_line(const WaJournalEntry *entry, char *line, size_t *len)
 	}
 	if (entry->cause[0] != '\0')
 		wa_json_string(&w, "cause", entry->cause);
+	if (entry->label[0] != '\0')
+		wa_json_string(&w, "label", entry->label);
+	if (entry->backup_kind[0] != '\0')
+		wa_json_string(&w, "backup_kind", entry->backup_kind);
 	if (!wa_json_end(&w))
 		return false;
 	line[w.used] = '\n';
@@ -148,6 +152,12 @@ wa_journal_read(FILE *file, uint64 offset, WaJournalEntry *entry, bool *valid)
 		wa_json_get_lsn(line, len, "to_lsn", &entry->to_lsn);
 	(void) wa_json_get_string(line, len, "cause", entry->cause,
 							  sizeof(entry->cause));
+	/* it may become part of a path */
+	if (wa_json_get_string(line, len, "label", entry->label, sizeof(entry->label)) &&
+		!wa_backup_label_is_valid(entry->label))
+		return offset;
+	(void) wa_json_get_string(line, len, "backup_kind", entry->backup_kind,
+							  sizeof(entry->backup_kind));
 	*valid = true;
 	return offset;
 }

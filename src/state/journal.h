@@ -6,7 +6,7 @@
  * A line is a flat JSON object that ends in a newline:
  *	 {"time": "2026-01-02T03:04:05.678901Z", "kind": "gap", "severity": "critical",
  *	  "message": "…", "system_identifier": 7, "timeline": 1, "from_lsn": "0/0",
- *	  "to_lsn": "0/0", "cause": "wal_removed"}
+ *	  "to_lsn": "0/0", "cause": "wal_removed", "label": "…", "backup_kind": "full"}
  * Members that do not apply are absent.  A last line without newline is what a
  * crash left: readers ignore it, the next writer ends it.
  *
@@ -20,6 +20,7 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 
+#include "../base/backup_label.h"
 #include "../base/source_name.h"
 
 #define WA_JOURNAL_LINE_LEN 4096
@@ -41,6 +42,9 @@ extern bool wa_parse_utc(const char *text, TimestampTz *t);
  *	 server's path), gap, suspect_file (a sync failed), cluster (first contact
  *	 with a system identifier), dropped.
  * The indexer adds: adopted, archive_lost (the folder was missing).
+ * The backup worker adds: backup_started, backup_finished, backup_failed, with
+ * 'label' and 'backup_kind'; the range is that of the backup's WAL, from_lsn
+ * alone known where both are equal.
  */
 typedef struct WaJournalEntry
 {
@@ -54,7 +58,9 @@ typedef struct WaJournalEntry
 	XLogRecPtr from_lsn;      /* valid if has_range */
 	XLogRecPtr to_lsn;
 	bool has_range;
-	char cause[32]; /* empty: does not apply */
+	char cause[32];                  /* empty: does not apply */
+	char label[WA_BACKUP_LABEL_LEN]; /* of a backup; empty: does not apply */
+	char backup_kind[16];            /* full or incremental; empty: does not apply */
 } WaJournalEntry;
 
 /*

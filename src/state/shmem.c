@@ -74,6 +74,7 @@ startup_shmem(void)
 		pg_atomic_init_u32(&wa_shared->host.indexers, 0);
 		pg_atomic_init_u32(&wa_shared->host.mirror_pid, 0);
 		wa_progress_init(wa_shared->progress);
+		wa_backup_slots_init(wa_shared->backup);
 		pg_atomic_init_u32(&wa_shared->host.observer_pid, 0);
 		pg_atomic_init_u32(&wa_shared->host.observer_procno, 0);
 		for (int i = 0; i < wa_max_sources; i++)
@@ -92,6 +93,8 @@ startup_shmem(void)
 			pg_atomic_init_u32(&slot->observer_count, 0);
 			pg_atomic_init_u64(&slot->names_written, 0);
 			pg_atomic_init_u64(&slot->names_indexed, 0);
+			pg_atomic_init_u64(&slot->backups_written, 0);
+			pg_atomic_init_u64(&slot->backups_indexed, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -130,9 +133,8 @@ wa_end_change(pg_atomic_uint32 *count)
 	pg_atomic_write_u32(count, pg_atomic_read_u32(count) + 1);
 }
 
-/* Copy 'size' bytes that are changed under 'count'. */
-static void
-read_consistent(pg_atomic_uint32 *count, void *to, const void *from, Size size)
+void
+wa_read_consistent(pg_atomic_uint32 *count, void *to, const void *from, Size size)
 {
 	for (int tries = 0; tries < MAX_READ_TRIES; tries++)
 	{
@@ -151,8 +153,8 @@ read_consistent(pg_atomic_uint32 *count, void *to, const void *from, Size size)
 void
 wa_read_control(int slot, WaSlotControl *control)
 {
-	read_consistent(&wa_shared->slot[slot].control_count, control,
-					&wa_shared->slot[slot].control, sizeof(WaSlotControl));
+	wa_read_consistent(&wa_shared->slot[slot].control_count, control,
+					   &wa_shared->slot[slot].control, sizeof(WaSlotControl));
 	control->name[sizeof(control->name) - 1] = '\0';
 	control->error[sizeof(control->error) - 1] = '\0';
 }
@@ -160,8 +162,8 @@ wa_read_control(int slot, WaSlotControl *control)
 void
 wa_read_stat(int slot, WaReceiverStat *stat)
 {
-	read_consistent(&wa_shared->slot[slot].stat_count, stat,
-					&wa_shared->slot[slot].stat, sizeof(WaReceiverStat));
+	wa_read_consistent(&wa_shared->slot[slot].stat_count, stat,
+					   &wa_shared->slot[slot].stat, sizeof(WaReceiverStat));
 	stat->last_error[sizeof(stat->last_error) - 1] = '\0';
 	stat->sender_host[sizeof(stat->sender_host) - 1] = '\0';
 	stat->sender_addr[sizeof(stat->sender_addr) - 1] = '\0';
@@ -170,8 +172,8 @@ wa_read_stat(int slot, WaReceiverStat *stat)
 void
 wa_read_index(int slot, WaIndexStat *index)
 {
-	read_consistent(&wa_shared->slot[slot].index_count, index,
-					&wa_shared->slot[slot].index, sizeof(WaIndexStat));
+	wa_read_consistent(&wa_shared->slot[slot].index_count, index,
+					   &wa_shared->slot[slot].index, sizeof(WaIndexStat));
 }
 
 uint32
@@ -180,7 +182,7 @@ wa_read_progress(int entry, WaProgress *progress)
 	WaProgressEntry *shared = &wa_shared->progress[entry];
 	uint32 pid = pg_atomic_read_u32(&shared->pid);
 
-	read_consistent(&shared->count, progress, &shared->progress, sizeof(WaProgress));
+	wa_read_consistent(&shared->count, progress, &shared->progress, sizeof(WaProgress));
 	progress->source[sizeof(progress->source) - 1] = '\0';
 	progress->phase[sizeof(progress->phase) - 1] = '\0';
 	progress->current_file[sizeof(progress->current_file) - 1] = '\0';
@@ -202,8 +204,8 @@ wa_decode_is_due(const WaSlotControl *control, const WaReceiverStat *stat,
 void
 wa_read_observer(int slot, WaObserverStat *stat)
 {
-	read_consistent(&wa_shared->slot[slot].observer_count, stat,
-					&wa_shared->slot[slot].observer, sizeof(WaObserverStat));
+	wa_read_consistent(&wa_shared->slot[slot].observer_count, stat,
+					   &wa_shared->slot[slot].observer, sizeof(WaObserverStat));
 	stat->heartbeat_error[sizeof(stat->heartbeat_error) - 1] = '\0';
 	stat->names_error[sizeof(stat->names_error) - 1] = '\0';
 }
@@ -213,8 +215,8 @@ wa_read_host(WaHostState *state, char *error, TimestampTz *start)
 {
 	WaHost *copy = palloc(sizeof(WaHost));
 
-	read_consistent(&wa_shared->host.count, copy, &wa_shared->host,
-					sizeof(WaHost));
+	wa_read_consistent(&wa_shared->host.count, copy, &wa_shared->host,
+					   sizeof(WaHost));
 	*state = copy->state;
 	*start = copy->launcher_start;
 	strlcpy(error, copy->error, WA_ERROR_LEN);

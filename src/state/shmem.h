@@ -16,6 +16,7 @@
  *	 slot.index		the indexer that holds slot.indexer_pid
  *	 progress		the process whose pid the entry has
  *	 slot.observer	the observer alone
+ *	 backup			see backup_slot.h
  *	 host			the launcher alone, but for the atomics
  *
  * No field is a pointer.  A slot whose generation changed belongs to another
@@ -34,6 +35,7 @@
 #include "port/atomics.h"
 
 #include "../base/source_name.h"
+#include "backup_slot.h"
 #include "cause.h"
 #include "lag.h"
 #include "progress.h"
@@ -181,6 +183,9 @@ typedef struct WaSourceSlot
 	WaObserverStat observer;
 	pg_atomic_uint64 names_written; /* grows when the file of names does */
 	pg_atomic_uint64 names_indexed; /* names_written at the last pass */
+
+	pg_atomic_uint64 backups_written; /* grows when a backup worker has written to disk and journal */
+	pg_atomic_uint64 backups_indexed; /* backups_written at the last pass */
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
@@ -229,6 +234,7 @@ typedef struct WaShared
 {
 	WaHost host;
 	WaProgressEntry progress[WA_PROGRESS_ENTRIES];
+	WaBackupEntry backup[WA_BACKUP_ENTRIES];
 	int max_sources;
 	WaSourceSlot slot[FLEXIBLE_ARRAY_MEMBER];
 } WaShared;
@@ -241,6 +247,9 @@ extern void wa_shmem_init(void);
 
 /* True if shared memory is there; else an error that says to preload. */
 extern void wa_require_preload(void);
+
+/* Copy 'size' bytes that are changed under 'count': one consistent state. */
+extern void wa_read_consistent(pg_atomic_uint32 *count, void *to, const void *from, Size size);
 
 /* Copy one consistent state. */
 extern void wa_read_control(int slot, WaSlotControl *control);
