@@ -5,7 +5,8 @@
 #
 # 15 is compiled with clang here (test.sh has run its tests, compiled with gcc). For each other major a folder with that
 # PostgreSQL in it is made under $WALARCHIVE_ROOTS (default /var/tmp; kept, and used again by the next run); in it
-# walarchive is compiled with clang and with gcc, without a warning, installed, and all tests run.
+# walarchive is compiled with clang and with gcc, without a warning, installed, and all tests run. Then ci/cross_major.sh
+# has a 15 archive primaries of these majors, and an 18 archive one of 15.
 # The folders are made by ../shared/tools/pgroot beside the checkout; PGROOT names another place.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -71,6 +72,18 @@ for major in "${majors[@]}"; do
 	exec {lock}>&-
 	say "PostgreSQL $major: $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
 done
+
+pairs=()
+for major in "${majors[@]}"; do
+	case $major in
+	17) pairs+=(15:17) ;;
+	18) pairs+=(15:18 18:15) ;;
+	esac
+done
+if ((${#pairs[@]} > 0)); then
+	say "one major archives another: ${pairs[*]}"
+	PGROOT=$pgroot WALARCHIVE_ROOTS=$roots "$here/ci/cross_major.sh" "${pairs[@]}" || failed+=("one major by another")
+fi
 
 if ((${#failed[@]} > 0)); then
 	echo "matrix: failed on $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"
