@@ -65,6 +65,7 @@ sub commit
 }
 
 wait_archived($host, 'prod', $first);
+ok(wait_for('the catalog', sub { value(q(SELECT count(*) FROM walarchive.timeline)) eq '1' }), 'the catalog has the archive');
 is(stranded('count(*)'), '0', 'nothing is stranded before a failover');
 
 # --- the archive is ahead of both standbys; the second one is promoted ---

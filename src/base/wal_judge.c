@@ -361,7 +361,18 @@ next_replacement(Trial *t, uint32 *at, Why *why, bool *truncating)
 		WaEffectItem *item = &t->effects->item[t->effects->order[*at].at];
 
 		if (!is_replacement(t, item))
+		{
+			/*
+			 * TRUNCATE has locked its tables before it makes the first file,
+			 * then it locks what belongs to them one by one: any other lock is
+			 * another command's.
+			 */
+			if (item->type == WA_EFFECT_LOCKED &&
+				(*at + 1 == t->items ||
+				 !is_replacement(t, &t->effects->item[t->effects->order[*at + 1].at])))
+				*truncating = false;
 			continue;
+		}
 		(*at)++;
 		switch ((WaFirstWrite) item->first)
 		{
