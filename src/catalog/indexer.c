@@ -53,6 +53,13 @@
 /* A source with much to decode gives way to the next one after this long. */
 #define TURN_MS 500
 
+/*
+ * While a receiver catches up, which takes all that the machine has, indexing
+ * rests so many times as long as it worked, but not longer than that.
+ */
+#define CATCHUP_REST 9
+#define CATCHUP_REST_MS 5000
+
 /* Checksums are computed so many bytes at a time. */
 #define HASH_BYTES (256 * 1024 * 1024)
 
@@ -269,6 +276,43 @@ register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, u
 	}
 }
 
+/* Does a receiver catch up? */
+static bool
+is_catching_up(void)
+{
+	bool found = false;
+	WaSlotControl *control = palloc(sizeof(WaSlotControl));
+	WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
+
+	for (int i = 0; i < wa_shared->max_sources && !found; i++)
+	{
+		wa_read_control(i, control);
+		if (!control->in_use)
+			continue;
+		wa_read_stat(i, stat);
+		found = stat->state == WA_STATE_CATCHUP;
+	}
+	pfree(control);
+	pfree(stat);
+	return found;
+}
+
+/* Leave the machine to a receiver that catches up, after work since 'start'. */
+static void
+rest(TimestampTz start)
+{
+	long ms = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()) * CATCHUP_REST;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, CATCHUP_REST_MS));
+
+	while ((ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0 && is_catching_up())
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(ms, POLL_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
 /* Decode for one turn; true if there is more. */
 static bool
 decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
@@ -281,7 +325,8 @@ decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		CHECK_FOR_INTERRUPTS();
 		if (!wa_decode_slot(i, control, stat, &decoder, &progress, &more))
 			memory[i].decoded = true;
-	} while (more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
+	} while (more && !is_catching_up() &&
+			 !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
 	return more;
 }
 
@@ -414,6 +459,7 @@ index_sources(bool *more)
 		int i = (n + MyProcPid) % max;
 		WaSlotControl *control = palloc(sizeof(WaSlotControl));
 		WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
+		TimestampTz start = GetCurrentTimestamp();
 
 		CHECK_FOR_INTERRUPTS();
 		wa_read_control(i, control);
@@ -427,6 +473,8 @@ index_sources(bool *more)
 				*more |= index_slot(i, control, stat);
 				release(&wa_shared->slot[i].indexer_pid);
 				worked = true;
+				if (is_catching_up())
+					rest(start);
 			}
 		}
 		MemoryContextReset(work_context);
