@@ -57,7 +57,7 @@
  * While a receiver catches up, which takes all that the machine has, indexing
  * rests so many times as long as it worked, but not longer than that.
  */
-#define CATCHUP_REST 9
+#define CATCHUP_REST 19
 #define CATCHUP_REST_MS 5000
 
 /* Checksums are computed so many bytes at a time. */
