@@ -47,8 +47,8 @@ is_alive(uint32 pid)
 	return pid != 0 && (kill((pid_t) pid, 0) == 0 || errno != ESRCH);
 }
 
-/* Take an entry that nobody uses, or -1. */
-static int
+/* Take an entry that nobody uses, or -1.  Inlined, gcc would see longjmp clobber it. */
+static pg_noinline int
 take_entry(void)
 {
 	for (int i = 0; i < WA_BACKUP_ENTRIES; i++)
