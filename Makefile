@@ -16,6 +16,9 @@ SCHEMA = schema/header.sql \
 	schema/index.sql \
 	schema/decode.sql \
 	schema/backup.sql \
+	schema/window.sql \
+	schema/backup_catalog.sql \
+	schema/backup_control.sql \
 	schema/expire.sql \
 	schema/control.sql \
 	schema/verify.sql \

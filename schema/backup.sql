@@ -34,11 +34,17 @@ CREATE TABLE walarchive.backup (
 	annotation text,
 	verified_at timestamptz,
 	damage text,
+	info_problem text,
+	edge_lsn pg_lsn,
+	edge_time timestamptz,
 	notes_revision bigint NOT NULL DEFAULT 0,
 	notes_written bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (source, system_identifier, label)
 );
 CREATE INDEX backup_start_idx ON walarchive.backup (source, system_identifier, timeline, start_lsn);
+-- few rows among many, asked for with each piece of WAL that is decoded
+CREATE INDEX backup_open_idx ON walarchive.backup (source, system_identifier)
+	WHERE state = 'waiting' OR (state = 'usable' AND first_commit_lsn IS NULL);
 REVOKE ALL ON TABLE walarchive.backup FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.backup TO pg_monitor;
 
@@ -77,5 +83,8 @@ COMMENT ON COLUMN walarchive.backup.pin_note IS 'why it is pinned';
 COMMENT ON COLUMN walarchive.backup.annotation IS 'what somebody noted of it';
 COMMENT ON COLUMN walarchive.backup.verified_at IS 'when its files were last read again and found right; NULL: not since it was taken';
 COMMENT ON COLUMN walarchive.backup.damage IS 'what was found wrong with its files; NULL: nothing';
+COMMENT ON COLUMN walarchive.backup.info_problem IS 'private: why its backup.json can''t be read; NULL: it can';
+COMMENT ON COLUMN walarchive.backup.edge_lsn IS 'private: up to here its WAL was looked at transaction by transaction: the end of a segment, or of what was decoded then';
+COMMENT ON COLUMN walarchive.backup.edge_time IS 'private: the latest commit or abort time between start_lsn and edge_lsn';
 COMMENT ON COLUMN walarchive.backup.notes_revision IS 'private: grows when pin or annotation change';
 COMMENT ON COLUMN walarchive.backup.notes_written IS 'private: the revision that notes.json has';

@@ -263,6 +263,7 @@ CREATE TABLE walarchive.event (
 	from_lsn pg_lsn,
 	to_lsn pg_lsn,
 	cause text,
+	label text,
 	journal_offset bigint
 );
 CREATE UNIQUE INDEX event_journal_idx ON walarchive.event (source, journal_offset);
@@ -276,7 +277,7 @@ COMMENT ON TABLE walarchive.event IS 'what happened to the sources, from their j
 COMMENT ON COLUMN walarchive.event.id IS 'number of the event in this catalog';
 COMMENT ON COLUMN walarchive.event.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.event.occurred_at IS 'when it happened';
-COMMENT ON COLUMN walarchive.event.kind IS 'connected, disconnected, state, slot_created, timeline, divergence, gap, gap_closed, suspect_file, cluster, adopted, archive_lost, dropped, ...';
+COMMENT ON COLUMN walarchive.event.kind IS 'connected, disconnected, state, slot_created, timeline, divergence, gap, gap_closed, suspect_file, cluster, adopted, archive_lost, dropped, backup_started, backup_finished, backup_failed, backup_deleted, backup_lost, ...';
 COMMENT ON COLUMN walarchive.event.severity IS 'info, warning or critical';
 COMMENT ON COLUMN walarchive.event.message IS 'what happened, for a person';
 COMMENT ON COLUMN walarchive.event.system_identifier IS 'cluster that it is about, if any';
@@ -284,6 +285,7 @@ COMMENT ON COLUMN walarchive.event.timeline IS 'timeline that it is about, if an
 COMMENT ON COLUMN walarchive.event.from_lsn IS 'start of the WAL that it is about, if any';
 COMMENT ON COLUMN walarchive.event.to_lsn IS 'end of the WAL that it is about, if any';
 COMMENT ON COLUMN walarchive.event.cause IS 'cause of a state or a gap';
+COMMENT ON COLUMN walarchive.event.label IS 'backup that it is about, if any';
 COMMENT ON COLUMN walarchive.event.journal_offset IS 'byte of the source''s journal where it stands; NULL: not in a journal, or in that of an earlier source of the same name';
 
 -- How far the indexer has come.  No row: nothing is indexed yet, so that an
@@ -291,7 +293,9 @@ COMMENT ON COLUMN walarchive.event.journal_offset IS 'byte of the source''s jour
 CREATE TABLE walarchive.index_progress (
 	source text PRIMARY KEY,
 	journal_offset bigint NOT NULL DEFAULT 0,
-	full_pass_at timestamptz
+	full_pass_at timestamptz,
+	runs_stale boolean NOT NULL DEFAULT true,
+	windows_stale boolean NOT NULL DEFAULT true
 );
 REVOKE ALL ON TABLE walarchive.index_progress FROM PUBLIC;
 
@@ -299,6 +303,8 @@ COMMENT ON TABLE walarchive.index_progress IS 'private: how much of each source'
 COMMENT ON COLUMN walarchive.index_progress.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.index_progress.journal_offset IS 'byte of the journal up to which it has been read';
 COMMENT ON COLUMN walarchive.index_progress.full_pass_at IS 'when the whole directory was last compared with the catalog; NULL: never';
+COMMENT ON COLUMN walarchive.index_progress.runs_stale IS 'whether wal_run is to be derived anew';
+COMMENT ON COLUMN walarchive.index_progress.windows_stale IS 'whether states and windows of backups are to be derived anew';
 
 -- Where the decoder goes on in each timeline.
 CREATE TABLE walarchive.decode_progress (

@@ -452,6 +452,7 @@ BEGIN
 	DELETE FROM walarchive.segment s WHERE s.source = rescan.source;
 	DELETE FROM walarchive.timeline t WHERE t.source = rescan.source;
 	DELETE FROM walarchive.gap g WHERE g.source = rescan.source;
+	DELETE FROM walarchive.backup b WHERE b.source = rescan.source AND b.state = 'failed';
 	PERFORM walarchive.forget_decoded(rescan.source);
 	PERFORM walarchive.forget_relations(rescan.source);
 	DELETE FROM walarchive.event e WHERE e.source = rescan.source AND e.journal_offset IS NOT NULL;
@@ -468,14 +469,17 @@ BEGIN
 		   pg_catalog.array_agg(j.parent) AS parent,
 		   pg_catalog.array_agg(j.from_lsn) AS from_lsn,
 		   pg_catalog.array_agg(j.to_lsn) AS to_lsn,
-		   pg_catalog.array_agg(j.cause) AS cause
+		   pg_catalog.array_agg(j.cause) AS cause,
+		   pg_catalog.array_agg(j.label) AS label,
+		   pg_catalog.array_agg(j.backup_kind) AS backup_kind
 	INTO list
 	FROM walarchive.journal_lines(rescan.source, 0) j;
 	IF list.to_offset IS NOT NULL THEN
 		PERFORM walarchive.register_journal(rescan.source, 0, list.to_offset, list.line_offset,
 											list.occurred_at, list.kind, list.severity, list.message,
 											list.system_identifier, list.timeline, list.parent,
-											list.from_lsn, list.to_lsn, list.cause);
+											list.from_lsn, list.to_lsn, list.cause, list.label,
+											list.backup_kind);
 	END IF;
 
 	FOR cluster IN
@@ -497,7 +501,12 @@ BEGIN
 		PERFORM walarchive.register_files(rescan.source, cluster.system_identifier, cluster.segment_size,
 										  list.timeline, list.name, list.start_lsn, list.size, list.finished);
 		PERFORM walarchive.finish_full_pass(rescan.source, cluster.system_identifier, list.files);
+		PERFORM walarchive.register_backups(rescan.source, cluster.system_identifier,
+											walarchive.archive_backups(rescan.source, cluster.system_identifier));
+		PERFORM walarchive.derive_runs(rescan.source, cluster.system_identifier);
+		PERFORM walarchive.judge_backups(rescan.source, cluster.system_identifier);
 	END LOOP;
+	PERFORM walarchive.windows_changed(rescan.source, true);
 
 	PERFORM walarchive.note_full_pass(rescan.source,
 									  ARRAY(SELECT c.system_identifier FROM walarchive.archive_clusters(rescan.source) c));

@@ -218,12 +218,14 @@ SET enable_seqscan = off
 AS $$
 DECLARE
 	known pg_lsn;
+	resynced boolean;
+	grown timestamptz;
 	f record;
 BEGIN
 	IF NOT walarchive.lock_source_index(p_source) THEN
 		RETURN false;
 	END IF;
-	SELECT d.next_lsn INTO known
+	SELECT d.next_lsn, d.resync INTO known, resynced
 	FROM walarchive.decode_progress d
 	WHERE d.source = p_source AND d.system_identifier = p_system_identifier AND d.timeline = p_timeline;
 	IF known IS DISTINCT FROM p_previous THEN
@@ -263,6 +265,7 @@ BEGIN
 			min_xid = least(CASE WHEN s.decode_state = 'decoding' THEN s.min_xid END, excluded.min_xid),
 			max_xid = greatest(CASE WHEN s.decode_state = 'decoding' THEN s.max_xid END, excluded.max_xid),
 			checked_at = excluded.checked_at;
+		grown := greatest(grown, f.max_time);
 	END LOOP;
 
 	UPDATE walarchive.segment s
@@ -331,6 +334,7 @@ BEGIN
 		SET failures = 0, failed_lsn = NULL
 		WHERE d.source = p_source AND d.system_identifier = p_system_identifier
 			AND d.timeline = p_timeline AND d.failures > 0;
+		PERFORM walarchive.windows_changed(p_source, true);
 		RETURN true;
 	END IF;
 
@@ -359,6 +363,31 @@ BEGIN
 			commit_time = coalesce(excluded.commit_time, d.commit_time),
 			failures = 0,
 			failed_lsn = NULL;
+
+	-- what was checked without a hole grows; everything else is derived anew
+	IF (p_found -> 'contiguous')::boolean AND NOT resynced AND NOT p_resync AND NOT p_found ? 'damage' THEN
+		UPDATE walarchive.wal_run r
+		SET to_lsn = p_next,
+			ended_by = 'head',
+			grown_time = greatest(r.grown_time, grown)
+		WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline
+			AND r.from_lsn = (SELECT pg_catalog.max(l.from_lsn) FROM walarchive.wal_run l
+							  WHERE l.source = p_source AND l.system_identifier = p_system_identifier
+								AND l.timeline = p_timeline AND l.from_lsn <= p_previous)
+			AND r.to_lsn = p_previous;
+		IF NOT FOUND THEN
+			PERFORM walarchive.windows_changed(p_source, true);
+		ELSIF EXISTS (SELECT 1 FROM walarchive.backup b
+					  WHERE b.source = p_source AND b.system_identifier = p_system_identifier
+						AND (b.state = 'waiting' OR (b.state = 'usable' AND b.first_commit_lsn IS NULL))
+						AND b.stop_timeline >= p_timeline
+						AND CASE WHEN b.state = 'waiting' THEN b.stop_lsn > p_previous AND b.stop_lsn <= p_next
+								 ELSE b.stop_lsn <= p_next AND b.stop_timeline = p_timeline AND grown IS NOT NULL END) THEN
+			PERFORM walarchive.windows_changed(p_source);
+		END IF;
+	ELSE
+		PERFORM walarchive.windows_changed(p_source, true);
+	END IF;
 	RETURN true;
 END
 $$;

@@ -201,7 +201,9 @@ CREATE FUNCTION walarchive.register_journal(
 	p_parent integer[],
 	p_from_lsn pg_lsn[],
 	p_to_lsn pg_lsn[],
-	p_cause text[])
+	p_cause text[],
+	p_label text[],
+	p_backup_kind text[])
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -231,20 +233,26 @@ BEGIN
 						pg_catalog.unnest(p_message), pg_catalog.unnest(p_system_identifier),
 						pg_catalog.unnest(p_timeline), pg_catalog.unnest(p_parent),
 						pg_catalog.unnest(p_from_lsn), pg_catalog.unnest(p_to_lsn),
-						pg_catalog.unnest(p_cause))
+						pg_catalog.unnest(p_cause), pg_catalog.unnest(p_label),
+						pg_catalog.unnest(p_backup_kind))
 			 AS j (journal_offset, occurred_at, kind, severity, message, system_identifier,
-				   timeline, parent, from_lsn, to_lsn, cause)
+				   timeline, parent, from_lsn, to_lsn, cause, label, backup_kind)
 		ORDER BY j.journal_offset
 	LOOP
 		INSERT INTO walarchive.event
 			(source, occurred_at, kind, severity, message, system_identifier, timeline,
-			 from_lsn, to_lsn, cause, journal_offset)
+			 from_lsn, to_lsn, cause, label, journal_offset)
 		VALUES (p_source, line.occurred_at, line.kind, line.severity, line.message,
 				line.system_identifier, line.timeline, line.from_lsn, line.to_lsn,
-				line.cause, line.journal_offset)
+				line.cause, line.label, line.journal_offset)
 		ON CONFLICT (source, journal_offset) DO NOTHING;
 		entered := entered + 1;
 
+		IF line.label IS NOT NULL THEN
+			PERFORM walarchive.register_backup_line(p_source, line.kind, line.occurred_at, line.message,
+													line.system_identifier, line.timeline, line.from_lsn,
+													line.label, line.backup_kind);
+		END IF;
 		CONTINUE WHEN line.system_identifier IS NULL OR line.timeline IS NULL;
 
 		IF line.kind = 'gap' AND line.from_lsn < line.to_lsn THEN
@@ -287,8 +295,8 @@ BEGIN
 	RETURN entered;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.register_journal(text, bigint, bigint, bigint[], timestamptz[], text[], text[], text[], bigint[], integer[], integer[], pg_lsn[], pg_lsn[], text[]) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.register_journal(text, bigint, bigint, bigint[], timestamptz[], text[], text[], text[], bigint[], integer[], integer[], pg_lsn[], pg_lsn[], text[]) IS
+REVOKE ALL ON FUNCTION walarchive.register_journal(text, bigint, bigint, bigint[], timestamptz[], text[], text[], text[], bigint[], integer[], integer[], pg_lsn[], pg_lsn[], text[], text[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.register_journal(text, bigint, bigint, bigint[], timestamptz[], text[], text[], text[], bigint[], integer[], integer[], pg_lsn[], pg_lsn[], text[], text[], text[]) IS
 'private: enter lines of a source''s journal; returns how many, -1 if the source is gone';
 
 -- Compare the gaps of a cluster with the holes between its segments.  A gap
@@ -466,7 +474,19 @@ BEGIN
 	SET exhausted = false
 	WHERE d.source = p_source AND d.system_identifier = p_system_identifier AND d.exhausted;
 
-	PERFORM walarchive.find_gaps(p_source, p_system_identifier);
+	IF gone > 0 THEN
+		-- nothing may be promised that rests on them
+		PERFORM walarchive.derive_runs(p_source, p_system_identifier);
+		PERFORM walarchive.judge_backups(p_source, p_system_identifier);
+		PERFORM walarchive.windows_changed(p_source, true);
+	END IF;
+	-- holes, or where a timeline comes from
+	IF walarchive.find_gaps(p_source, p_system_identifier) > 0
+		OR EXISTS (SELECT 1 FROM walarchive.timeline t
+				   WHERE t.source = p_source AND t.system_identifier = p_system_identifier
+					AND t.parent_timeline IS NOT NULL) THEN
+		PERFORM walarchive.windows_changed(p_source, true);
+	END IF;
 	RETURN gone;
 END
 $$;
@@ -497,6 +517,7 @@ BEGIN
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.destructive_commit r
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	PERFORM walarchive.forget_backups(p_source, p_clusters);
 	UPDATE walarchive.index_progress p
 	SET full_pass_at = pg_catalog.clock_timestamp()
 	WHERE p.source = p_source;
@@ -615,6 +636,7 @@ BEGIN
 	DELETE FROM walarchive.gap g WHERE g.source = p_source;
 	PERFORM walarchive.forget_decoded(p_source);
 	PERFORM walarchive.forget_verified(p_source, '{}');
+	PERFORM walarchive.forget_backups(p_source, '{}');
 	DELETE FROM walarchive.index_progress p WHERE p.source = p_source;
 	PERFORM walarchive.forget_relations(p_source);
 	-- else the last line of the journal tells it

@@ -152,7 +152,9 @@ CREATE FUNCTION walarchive.journal_lines(
 	OUT parent integer,
 	OUT from_lsn pg_lsn,
 	OUT to_lsn pg_lsn,
-	OUT cause text)
+	OUT cause text,
+	OUT label text,
+	OUT backup_kind text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'wa_journal_lines';

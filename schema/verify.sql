@@ -288,7 +288,8 @@ BEGIN
 		RETURNING d.file
 	)
 	SELECT pg_catalog.array_agg(g.file) INTO repaired FROM gone g;
-	IF mended THEN
+	IF mended OR repaired IS NOT NULL THEN
+		PERFORM walarchive.windows_changed(p_source, true);
 		PERFORM walarchive.request_index(p_source);
 	END IF;
 	RETURN coalesce(repaired, '{}');
@@ -348,6 +349,17 @@ BEGIN
 			seen_at = excluded.seen_at,
 			found_at = CASE WHEN d.problem = excluded.problem AND d.lsn IS NOT DISTINCT FROM excluded.lsn
 							THEN d.found_at ELSE excluded.found_at END;
+	IF p_start_lsn IS NOT NULL THEN
+		-- nothing may be promised that rests on it
+		DELETE FROM walarchive.wal_run r
+		WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline
+			AND r.from_lsn = p_start_lsn;
+		UPDATE walarchive.wal_run r
+		SET to_lsn = p_start_lsn, ended_by = 'damage'
+		WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline
+			AND r.from_lsn < p_start_lsn AND r.to_lsn > p_start_lsn;
+		PERFORM walarchive.windows_changed(p_source, true);
+	END IF;
 	RETURN told IS NOT TRUE AND (before.problem IS DISTINCT FROM p_problem OR before.lsn IS DISTINCT FROM p_lsn);
 END
 $$;

@@ -526,6 +526,9 @@ indexer_wanted(uint32 running)
 			continue;
 		if (pg_atomic_read_u32(&slot->index_wanted) != 0)
 			return true;
+		if (running == 0 &&
+			pg_atomic_read_u64(&slot->backups_mirrored) != pg_atomic_read_u64(&host->catalog_changes))
+			return true;
 		wa_read_control(i, &control);
 		wa_read_stat(i, &stat);
 		wa_read_index(i, &index);

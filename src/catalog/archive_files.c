@@ -36,7 +36,7 @@
 #define MAX_CLUSTERS 64
 #define FILE_COLUMNS 7
 #define CLUSTER_COLUMNS 2
-#define JOURNAL_COLUMNS 12
+#define JOURNAL_COLUMNS 14
 
 PG_FUNCTION_INFO_V1(wa_archive_files);
 PG_FUNCTION_INFO_V1(wa_archive_clusters);
@@ -320,6 +320,10 @@ wa_journal_lines(PG_FUNCTION_ARGS)
 		nulls[9] = nulls[10] = !e->has_range;
 		values[11] = CStringGetTextDatum(wa_clean_text(e->cause));
 		nulls[11] = (e->cause[0] == '\0');
+		values[12] = CStringGetTextDatum(e->label);
+		nulls[12] = (e->label[0] == '\0');
+		values[13] = CStringGetTextDatum(wa_clean_text(e->backup_kind));
+		nulls[13] = (e->backup_kind[0] == '\0');
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	FreeFile(file);

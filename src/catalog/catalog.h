@@ -123,6 +123,29 @@ extern bool wa_register_journal(const char *source, bool *full);
  */
 extern void wa_register_relations(int slot, const char *source, bool full);
 
+/* ---- backup_rows.c ---- */
+
+/*
+ * Enter the backups that are on disk, if there may be new ones or 'full' asks
+ * to look; then also remove what a crash has left of others.  Raises errors.
+ */
+extern void wa_register_backups(int slot, const char *source, bool full);
+
+/*
+ * Write the notes and remove the backups that sessions have asked for.  False
+ * if nobody has changed anything.  Raises errors.
+ */
+extern bool wa_backup_chores(int slot, const char *source);
+
+/* ---- backup_windows.c ---- */
+
+/*
+ * Bring the states and windows of the source's backups up to date, if anything
+ * changed.  '*decoder' is started where it is NULL and needed, and is NULL
+ * again after it died.  Raises errors; the decoder is then to be closed.
+ */
+extern void wa_refresh_windows(const char *source, WaDecoder **decoder);
+
 /* ---- decode_step.c ---- */
 
 /*

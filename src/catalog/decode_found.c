@@ -54,11 +54,11 @@ wa_found_json(const WaFound *found)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
+	appendStringInfo(&json, "{\"contiguous\":%s", found->contiguous ? "true" : "false");
 	for (int i = 0; i < FOUND_KINDS; i++)
 	{
 		if (found->list[i].len > 0)
-			appendStringInfo(&json, "%s\"%s\":[%s]", json.len > 1 ? "," : "",
+			appendStringInfo(&json, ",\"%s\":[%s]",
 							 found_name[i], found->list[i].data);
 	}
 	appendStringInfoChar(&json, '}');

@@ -34,6 +34,7 @@ typedef enum WaFoundKind
 typedef struct WaFound
 {
 	StringInfoData list[FOUND_KINDS];
+	bool contiguous; /* it goes on where the piece before ended */
 	WaMsgEnd end;
 	const char *text;  /* of the end */
 	char *state;       /* the same */

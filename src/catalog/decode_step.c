@@ -602,6 +602,7 @@ wa_decode_slot(int slot, const WaSlotControl *control,
 	}
 	if (work.by_segment)
 		next = work.segment_end;
+	found.contiguous = work.has_previous && work.from == work.previous && !work.resync && !work.by_segment;
 	advance_progress(&work, next, *more, progress);
 	if (!store(source, &work, &found, next, need, resync, exhausted))
 		return true;

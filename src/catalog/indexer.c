@@ -66,6 +66,9 @@
 /* Clusters of a source whose files get checksums. */
 #define MAX_CLUSTERS 64
 
+/* With more to decode, what can be recovered is derived anew this often. */
+#define WINDOWS_MS 10000
+
 /* Deaths of the decoder after which checksums wait for news. */
 #define MAX_HASH_DEATHS 3
 
@@ -75,12 +78,13 @@ typedef struct SlotMemory
 	uint32 generation;
 	TimeLineID open_tli;
 	uint64 open_segno;
-	bool full;         /* the pass under way is one over all files */
-	bool decoded;      /* all that there was when files were last compared is decoded */
-	bool failed;       /* not again in this process's life */
-	bool hash_due;     /* there may be finished files without checksums */
-	int hash_deaths;   /* of the decoder, one after the other */
-	uint64 hash_segno; /* segment that decoding had come to when they were looked for */
+	bool full;              /* the pass under way is one over all files */
+	bool decoded;           /* all that there was when files were last compared is decoded */
+	bool failed;            /* not again in this process's life */
+	bool hash_due;          /* there may be finished files without checksums */
+	int hash_deaths;        /* of the decoder, one after the other */
+	uint64 hash_segno;      /* segment that decoding had come to when they were looked for */
+	TimestampTz windows_at; /* when windows of backups were last looked at */
 } SlotMemory;
 
 static bool counted = false;
@@ -224,7 +228,8 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	if (pg_atomic_read_u32(&slot->index_wanted) != 0 ||
 		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
 		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
-		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed))
+		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed) ||
+		pg_atomic_read_u64(&slot->backups_written) != pg_atomic_read_u64(&slot->backups_indexed))
 		return true;
 	/*
 	 * The open segment has no news of its own, but is to be seen.  It has its
@@ -248,6 +253,15 @@ slot_has_wal(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		return true;
 	wa_read_index(i, &index);
 	return wa_decode_is_due(control, stat, &index);
+}
+
+/* Have sessions changed anything since the source's backups were looked at? */
+static bool
+slot_has_chores(int i)
+{
+	return !memory[i].failed &&
+		   pg_atomic_read_u64(&wa_shared->slot[i].backups_mirrored) !=
+			   pg_atomic_read_u64(&wa_shared->host.catalog_changes);
 }
 
 /* Enter a source's news; the positions are those from before it was read. */
@@ -411,8 +425,16 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			register_news(i, control, stat, finished);
 			more = true;
 		}
+		if (slot_has_chores(i))
+			(void) wa_backup_chores(i, control->name);
 		if (slot_has_wal(i, control, stat))
 			more |= decode_turn(i, control, stat);
+		if (!more ||
+			TimestampDifferenceExceeds(memory[i].windows_at, GetCurrentTimestamp(), WINDOWS_MS))
+		{
+			wa_refresh_windows(control->name, &decoder);
+			memory[i].windows_at = GetCurrentTimestamp();
+		}
 		/* checksums come last: they are of files whose records are checked */
 		look_for_decoded(i);
 		if (!more && memory[i].hash_due)
@@ -467,6 +489,7 @@ index_sources(bool *more)
 		{
 			wa_read_stat(i, stat);
 			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat) ||
+				 slot_has_chores(i) ||
 				 (memory[i].hash_due && !memory[i].failed)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{

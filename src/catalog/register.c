@@ -237,15 +237,17 @@ store_journal(const char *source, uint64 from, uint64 to,
 		FROM_LSN,
 		TO_LSN,
 		CAUSE,
+		LABEL,
+		BACKUP_KIND,
 		COLUMNS
 	};
 	static const Oid type[COLUMNS] = {
 		INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID,
-		INT4OID, PG_LSNOID, PG_LSNOID, TEXTOID};
+		INT4OID, PG_LSNOID, PG_LSNOID, TEXTOID, TEXTOID, TEXTOID};
 	static const Oid array_type[COLUMNS] = {
 		INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 		TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, PG_LSNARRAYOID,
-		PG_LSNARRAYOID, TEXTARRAYOID};
+		PG_LSNARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
 	ArrayBuildState *column[COLUMNS] = {0};
 	Oid types[3 + COLUMNS] = {TEXTOID, INT8OID, INT8OID};
 	Datum values[3 + COLUMNS];
@@ -273,6 +275,10 @@ store_journal(const char *source, uint64 from, uint64 to,
 		null[FROM_LSN] = null[TO_LSN] = !e->has_range;
 		value[CAUSE] = CStringGetTextDatum(wa_clean_text(e->cause));
 		null[CAUSE] = (e->cause[0] == '\0');
+		value[LABEL] = CStringGetTextDatum(e->label);
+		null[LABEL] = (e->label[0] == '\0');
+		value[BACKUP_KIND] = CStringGetTextDatum(wa_clean_text(e->backup_kind));
+		null[BACKUP_KIND] = (e->backup_kind[0] == '\0');
 		for (int c = 0; c < COLUMNS; c++)
 			append(&column[c], type[c], value[c], null[c]);
 	}
@@ -285,7 +291,7 @@ store_journal(const char *source, uint64 from, uint64 to,
 		values[3 + c] = array_argument(column[c], type[c]);
 	}
 	(void) wa_catalog_call("SELECT walarchive.register_journal($1, $2, $3, $4, $5, $6, "
-						   "$7, $8, $9, $10, $11, $12, $13, $14)",
+						   "$7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
 						   3 + COLUMNS, types, values, NULL);
 	wa_catalog_commit();
 }
@@ -501,5 +507,6 @@ wa_register_slot(int slot, const WaSlotControl *control, bool *full,
 		wa_catalog_commit();
 	}
 	wa_register_relations(slot, source, *full);
+	wa_register_backups(slot, source, *full);
 	pfree(stat);
 }

@@ -273,6 +273,8 @@ wa_write_backup_notes(const char *folder, const WaBackupNotes *notes)
 		wa_json_string(&w, "annotation", notes->annotation);
 	if (notes->verified_at != 0)
 		write_time(&w, "verified_at", notes->verified_at);
+	if (notes->damage[0] != '\0')
+		wa_json_string(&w, "damage", notes->damage);
 	if (!wa_json_end(&w))
 		elog(ERROR, "notes of a backup are too long");
 	join_path(path, "%s/notes.json", folder);
@@ -303,6 +305,7 @@ wa_read_backup_notes(const char *folder, WaBackupNotes *notes, char **problem)
 		(void) wa_json_get_string(text, len, "pin_note", notes->pin_note, sizeof(notes->pin_note));
 		(void) wa_json_get_string(text, len, "annotation", notes->annotation,
 								  sizeof(notes->annotation));
+		(void) wa_json_get_string(text, len, "damage", notes->damage, sizeof(notes->damage));
 		/* a pin that can't be read must not count as none */
 		if (wa_json_get_string(text, len, "pinned_until", word, sizeof(word)))
 			ok = read_time(text, len, "pinned_until", &notes->pinned_until);
@@ -422,27 +425,41 @@ sync_folder(const char *path)
 }
 
 void
-wa_remove_backup(const char *source, uint64 sysid, const char *label)
+wa_remove_doomed_backup(const char *source, uint64 sysid, const char *label)
 {
-	static const char *const suffixes[] = {WA_BACKUP_RUNNING_SUFFIX, ""};
+	char doomed[MAXPGPATH];
+
+	wa_backup_path(doomed, source, sysid, label, WA_BACKUP_DELETED_SUFFIX);
+	if (is_folder(doomed))
+		remove_tree(doomed);
+}
+
+void
+wa_doom_backup(const char *source, uint64 sysid, const char *label, const char *suffix)
+{
 	char parent[MAXPGPATH];
 	char path[MAXPGPATH];
 	char doomed[MAXPGPATH];
 
+	wa_backup_path(path, source, sysid, label, suffix);
+	if (!is_folder(path))
+		return;
+	wa_remove_doomed_backup(source, sysid, label);
 	wa_backups_path(parent, source, sysid);
 	wa_backup_path(doomed, source, sysid, label, WA_BACKUP_DELETED_SUFFIX);
-	if (is_folder(doomed))
-		remove_tree(doomed);
-	for (int i = 0; i < lengthof(suffixes); i++)
-	{
-		wa_backup_path(path, source, sysid, label, suffixes[i]);
-		if (!is_folder(path))
-			continue;
-		if (rename(path, doomed) != 0)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not rename directory \"%s\": %m", path)));
-		sync_folder(parent);
-		remove_tree(doomed);
-	}
+	if (rename(path, doomed) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not rename directory \"%s\": %m", path)));
+	sync_folder(parent);
+}
+
+void
+wa_remove_backup(const char *source, uint64 sysid, const char *label)
+{
+	wa_remove_doomed_backup(source, sysid, label);
+	wa_doom_backup(source, sysid, label, WA_BACKUP_RUNNING_SUFFIX);
+	wa_remove_doomed_backup(source, sysid, label);
+	wa_doom_backup(source, sysid, label, "");
+	wa_remove_doomed_backup(source, sysid, label);
 }

@@ -62,6 +62,7 @@ typedef struct WaBackupNotes
 	char pin_note[WA_BACKUP_NOTE_LEN];   /* empty: none */
 	char annotation[WA_BACKUP_NOTE_LEN]; /* empty: none */
 	TimestampTz verified_at;             /* 0: never */
+	char damage[WA_BACKUP_NOTE_LEN];     /* found by reading it again; empty: none */
 } WaBackupNotes;
 
 /*
@@ -98,5 +99,15 @@ extern struct List *wa_list_backups(const char *source, uint64 sysid, const char
  * cancellation and repeated.  Raises errors.
  */
 extern void wa_remove_backup(const char *source, uint64 sysid, const char *label);
+
+/*
+ * The two steps of that for one form of a backup.  Dooming renames the folder
+ * with 'suffix' to <label>.deleted, durably, after it has removed what a crash
+ * left there of another one; it does nothing where the folder is gone.  Then
+ * the doomed one is removed.
+ */
+extern void wa_doom_backup(const char *source, uint64 sysid, const char *label,
+						   const char *suffix);
+extern void wa_remove_doomed_backup(const char *source, uint64 sysid, const char *label);
 
 #endif /* WA_BACKUP_FILE_H */

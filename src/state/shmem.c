@@ -95,6 +95,7 @@ startup_shmem(void)
 			pg_atomic_init_u64(&slot->names_indexed, 0);
 			pg_atomic_init_u64(&slot->backups_written, 0);
 			pg_atomic_init_u64(&slot->backups_indexed, 0);
+			pg_atomic_init_u64(&slot->backups_mirrored, PG_UINT64_MAX); /* look once */
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);

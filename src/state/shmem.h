@@ -184,8 +184,9 @@ typedef struct WaSourceSlot
 	pg_atomic_uint64 names_written; /* grows when the file of names does */
 	pg_atomic_uint64 names_indexed; /* names_written at the last pass */
 
-	pg_atomic_uint64 backups_written; /* grows when a backup worker has written to disk and journal */
-	pg_atomic_uint64 backups_indexed; /* backups_written at the last pass */
+	pg_atomic_uint64 backups_written;  /* grows when a backup worker has written to disk and journal */
+	pg_atomic_uint64 backups_indexed;  /* backups_written at the last pass */
+	pg_atomic_uint64 backups_mirrored; /* host.catalog_changes when notes and removals of backups were last looked for */
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
