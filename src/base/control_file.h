@@ -21,7 +21,7 @@
 typedef struct WaControlFile
 {
 	uint64 system_identifier;
-	uint32 control_version; /* 1300 or 1800 */
+	uint32 control_version; /* 1300, 1700 or 1800 */
 	uint32 catalog_version;
 	uint32 state; /* DBState */
 	XLogRecPtr checkpoint;
