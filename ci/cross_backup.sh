@@ -70,6 +70,7 @@ started() { # name, what
 	out=$(outside "$primary_major")/$name
 	# the links are right, where they led to at the primary is not
 	rm -f "$out/tablespace_map"
+	# shellcheck disable=SC2034,SC2004 # an associative array of ci/cross_major.sh
 	major_of[$name]=$primary_major
 	nodes+=("$name")
 	configure "$name" "restore_command = 'cp ${work_of[$primary_major]}/wal/%f %p'" "archive_mode = off" "summarize_wal = off"
