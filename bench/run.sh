@@ -2,7 +2,7 @@
 # Compares walarchive with pg_receivewal and with a hot standby, side by side on this machine, and prints ratios.
 # bench/README.md says what is measured and how.
 #
-#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog]   (default: all)
+#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup]   (default: all)
 #
 #   BENCH_GB=4             WAL to catch up on
 #   BENCH_PAIRS=9          alternating pairs of each comparison
@@ -13,6 +13,9 @@
 #   BENCH_DECODE_MB=1024   WAL to decode, of each kind
 #   BENCH_SEGMENTS=1000000 segments in the catalog
 #   BENCH_LOOKUPS=21       how often each is looked up
+#   BENCH_BACKUP_GB=5      size of the database that base backups are taken of
+#   BENCH_BACKUP_PAIRS=5   alternating pairs of each kind of backup
+#   BENCH_BACKUP_KINDS="none client-zstd"   kinds of compression (default: six)
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
 #   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine
@@ -31,12 +34,12 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--inner) inner=yes && shift ;; # ours: the part that runs as an ordinary user
-	catchup | sync | bulk | slow | decode | index | catalog) scenarios+=("$1") && shift ;;
+	catchup | sync | bulk | slow | decode | index | catalog | backup) scenarios+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog)
+((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup)
 
 gb=${BENCH_GB:-4} pairs=${BENCH_PAIRS:-9} seconds=${BENCH_SECONDS:-10} warmup=${BENCH_WARMUP:-1}
 client_counts=${BENCH_CLIENTS:-1 8 32} bulk_clients=${BENCH_BULK_CLIENTS:-4} slow_us=${BENCH_SLOW_US:-2000}
@@ -339,6 +342,8 @@ commits() { # name of the raw files, clients, bulk or alone, kinds besides ours
 
 # shellcheck source=index.sh
 source "$dir/checkout/bench/index.sh"
+# shellcheck source=backup.sh
+source "$dir/checkout/bench/backup.sh"
 
 # --- the report ---
 # One line: median of both and of the ratio pair by pair, its range and quartiles, and whether it is on the right side of the bar.
@@ -389,6 +394,7 @@ report_all() {
 	report slow-bulk.p999 recv "slow disk, bulk load, pg_receivewal, p99.9 ms" '<' 0.50
 	report slow-bulk.tps recv "slow disk, bulk load, pg_receivewal, tps" '>' -
 	report_index
+	report_backup
 }
 
 say "making a primary$([[ $receiver == walarchive ]] && echo ", an archive host") and a standby in $dir"
@@ -424,6 +430,7 @@ for scenario in "${scenarios[@]}"; do
 		restart_archive_host
 		;;
 	decode) decode ;;
+	backup) backup ;;
 	index | catalog)
 		if [[ $receiver == walarchive ]]; then "$scenario"; else say "$scenario: there is nothing to compare with"; fi
 		;;
