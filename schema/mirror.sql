@@ -202,8 +202,8 @@ CREATE FUNCTION walarchive.register_journal(
 	p_from_lsn pg_lsn[],
 	p_to_lsn pg_lsn[],
 	p_cause text[],
-	p_label text[],
-	p_backup_kind text[])
+	p_label text[] DEFAULT NULL,
+	p_backup_kind text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -135,30 +135,86 @@ WITH host AS MATERIALIZED (
 	FROM source s
 
 	UNION ALL
-	-- gaps, as far as the catalog knows
+	-- gaps, as far as the catalog knows; one before a backup harms nothing that comes after it
 	SELECT s.name, 'gap',
 		   CASE
-			   WHEN g.open_gaps > 0 THEN 'critical'
+			   WHEN g.open_gaps > g.passed THEN 'critical'
 			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'unknown'
 			   ELSE 'ok'
 		   END,
 		   CASE
-			   WHEN g.open_gaps > 0 THEN pg_catalog.format('%s gap(s) in the archived WAL, %s missing, the last one on timeline %s because of %s',
-														   g.open_gaps, pg_catalog.pg_size_pretty(g.missing), l.timeline, l.cause)
+			   WHEN g.open_gaps > g.passed
+				   THEN pg_catalog.format('%s gap(s) in the archived WAL, %s missing, the last one on timeline %s because of %s',
+										  g.open_gaps, pg_catalog.pg_size_pretty(g.missing), l.timeline, l.cause)
 			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'the catalog has not been compared with the files yet'
+			   WHEN g.open_gaps > 0
+				   THEN pg_catalog.format('%s gap(s), %s missing, in WAL from before a backup that has been taken since',
+										  g.open_gaps, pg_catalog.pg_size_pretty(g.missing))
 			   ELSE 'no gap'
 		   END,
-		   CASE WHEN g.open_gaps > 0 THEN 'No restore can pass a gap. Take a new base backup; walarchive.gap lists what is missing, and walarchive.rescan closes a gap whose files are put back.' END
+		   CASE WHEN g.open_gaps > g.passed THEN 'No restore can pass a gap. Take a new base backup; walarchive.gap lists what is missing, and walarchive.rescan closes a gap whose files are put back.' END
 	FROM source s
 		CROSS JOIN host h
 		LEFT JOIN walarchive.index_progress p ON p.source = s.name
-		LEFT JOIN LATERAL (SELECT pg_catalog.count(*) AS open_gaps, pg_catalog.sum(g.to_lsn - g.from_lsn) AS missing
+		LEFT JOIN LATERAL (SELECT pg_catalog.count(*) AS open_gaps, pg_catalog.sum(g.to_lsn - g.from_lsn) AS missing,
+								  -- what a restore needs lies on the backup's timeline behind its start, and on later ones
+								  pg_catalog.count(*) FILTER (WHERE EXISTS (
+									  SELECT 1 FROM walarchive.backup b
+									  WHERE b.source = g.source AND b.system_identifier = g.system_identifier AND b.state = 'usable'
+										  AND (b.timeline > g.timeline OR (b.timeline = g.timeline AND b.start_lsn >= g.to_lsn)))) AS passed
 						   FROM walarchive.gap g
 						   WHERE g.source = s.name AND g.closed_at IS NULL) g ON true
 		LEFT JOIN LATERAL (SELECT g.timeline, g.cause
 						   FROM walarchive.gap g
 						   WHERE g.source = s.name AND g.closed_at IS NULL
 						   ORDER BY g.detected_at DESC LIMIT 1) l ON true
+
+	UNION ALL
+	-- base backups of the current cluster: without one no WAL is of any use
+	SELECT s.name, 'backup',
+		   CASE
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'unknown'
+			   WHEN b.usable = 0 OR b.broken > 0 OR b.failed_at > b.taken_at THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN 'the catalog has not been compared with the files yet'
+			   WHEN b.usable = 0 AND b.failed_at IS NOT NULL THEN pg_catalog.format('no usable backup; the last attempt failed at %s: %s', b.failed_at, f.reason)
+			   WHEN b.usable = 0 AND b.broken > 0 THEN pg_catalog.format('no usable backup; %s broken one(s): %s', b.broken, b.broken_labels[1])
+			   WHEN b.usable = 0 AND b.waiting > 0 THEN 'no usable backup yet: one is waiting for its WAL'
+			   WHEN b.usable = 0 THEN 'no usable backup'
+			   WHEN b.failed_at > b.taken_at THEN pg_catalog.format('the last attempt failed at %s: %s', b.failed_at, f.reason)
+			   WHEN b.broken > 0 THEN pg_catalog.format('%s broken backup(s): %s', b.broken,
+														pg_catalog.array_to_string(b.broken_labels[1:3], ', ') || CASE WHEN b.broken > 3 THEN ', ...' ELSE '' END)
+			   ELSE pg_catalog.format('%s usable backup(s), the last one of %s', b.usable, b.usable_at)
+		   END,
+		   CASE
+			   WHEN h.catalog_state <> 'ok' OR s.index_wanted IS NOT false OR p.full_pass_at IS NULL THEN NULL
+			   WHEN b.usable = 0 THEN 'Nothing can be recovered without one. walarchive.take_backup(name) takes one.'
+			   WHEN b.failed_at > b.taken_at THEN 'See the server log and walarchive.event, and take it again: walarchive.take_backup(name).'
+			   WHEN b.broken > 0 THEN 'walarchive.backup tells why. What is of no use any more can be deleted: walarchive.delete_backup(source, label).'
+		   END
+	FROM source s
+		CROSS JOIN host h
+		LEFT JOIN walarchive.index_progress p ON p.source = s.name
+		LEFT JOIN walarchive.source c ON c.name = s.name
+		LEFT JOIN LATERAL (
+			SELECT pg_catalog.count(*) FILTER (WHERE k.state = 'usable') AS usable,
+				   pg_catalog.count(*) FILTER (WHERE k.state = 'waiting') AS waiting,
+				   pg_catalog.count(*) FILTER (WHERE k.state = 'broken') AS broken,
+				   pg_catalog.array_agg(k.label ORDER BY k.started_at DESC) FILTER (WHERE k.state = 'broken') AS broken_labels,
+				   pg_catalog.max(k.finished_at) FILTER (WHERE k.state = 'usable') AS usable_at,
+				   pg_catalog.max(k.finished_at) FILTER (WHERE k.state <> 'failed') AS taken_at,
+				   pg_catalog.max(k.finished_at) FILTER (WHERE k.state = 'failed') AS failed_at
+			FROM walarchive.backup k
+			WHERE k.source = s.name
+				AND k.system_identifier IN (coalesce(c.system_identifier, s.system_identifier), 0)
+				AND k.state <> 'deleting'
+		) b ON true
+		LEFT JOIN LATERAL (SELECT k.reason
+						   FROM walarchive.backup k
+						   WHERE k.source = s.name AND k.state = 'failed' AND k.finished_at = b.failed_at
+						   LIMIT 1) f ON true
 
 	UNION ALL
 	-- files that verify() or the indexer found damaged, of the current cluster
@@ -389,7 +445,7 @@ GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
 
 COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
 COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
-COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, damage, disk_space, synchronous_commit, relation_names, heartbeat, index, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, backup, damage, disk_space, synchronous_commit, relation_names, heartbeat, index, catalog; of the host launcher, directory, workers, catalog';
 COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
 COMMENT ON COLUMN walarchive.health.message IS 'what was found';
 COMMENT ON COLUMN walarchive.health.hint IS 'what to do';
@@ -413,9 +469,20 @@ SELECT r.source,
 	   CASE WHEN i.full_pass_at IS NOT NULL
 			THEN (SELECT pg_catalog.count(*) FROM walarchive.gap g
 				  WHERE g.source = r.source AND g.closed_at IS NULL) END AS open_gaps,
+	   b.last_backup,
+	   b.last_backup_time,
+	   b.backups,
+	   b.recoverable_from,
 	   CASE WHEN r.cause IS NOT NULL THEN r.last_error END AS error
 FROM walarchive.stat_receiver r
 	LEFT JOIN walarchive.index_progress i ON i.source = r.source
+	LEFT JOIN LATERAL (SELECT (pg_catalog.array_agg(k.label ORDER BY k.finished_at DESC))[1] AS last_backup,
+							  pg_catalog.max(k.finished_at) AS last_backup_time,
+							  CASE WHEN i.full_pass_at IS NOT NULL THEN pg_catalog.count(*) END AS backups,
+							  (pg_catalog.array_agg(k.first_commit_time ORDER BY k.consistent_lsn))[1] AS recoverable_from
+					   FROM walarchive.backup k
+					   WHERE k.source = r.source AND k.state = 'usable'
+						   AND k.system_identifier = r.system_identifier) b ON true
 	LEFT JOIN (SELECT t.source, pg_catalog.sum(t.segments)::bigint AS segments, pg_catalog.sum(t.bytes)::bigint AS bytes
 			   FROM walarchive.timeline t
 			   GROUP BY t.source) t ON t.source = r.source
@@ -446,6 +513,10 @@ COMMENT ON COLUMN walarchive.status.last_msg_receipt_time IS 'when the server wa
 COMMENT ON COLUMN walarchive.status.segments IS 'finished segments in the archive, of all clusters and timelines';
 COMMENT ON COLUMN walarchive.status.size IS 'size of the finished segments';
 COMMENT ON COLUMN walarchive.status.open_gaps IS 'gaps in the archived WAL; NULL: not compared yet';
+COMMENT ON COLUMN walarchive.status.last_backup IS 'label of the newest usable backup of the present cluster; NULL: there is none';
+COMMENT ON COLUMN walarchive.status.last_backup_time IS 'when it was finished';
+COMMENT ON COLUMN walarchive.status.backups IS 'usable backups of the present cluster; NULL: not compared yet';
+COMMENT ON COLUMN walarchive.status.recoverable_from IS 'time of the first commit after the oldest of them: see recovery_window; NULL: none yet';
 COMMENT ON COLUMN walarchive.status.error IS 'the error behind the cause';
 
 -- from here on the catalog can be kept: archives that are running already are
