@@ -19,6 +19,7 @@ SCHEMA = schema/header.sql \
 	schema/window.sql \
 	schema/backup_catalog.sql \
 	schema/backup_control.sql \
+	schema/backup_take.sql \
 	schema/expire.sql \
 	schema/control.sql \
 	schema/verify.sql \

@@ -188,6 +188,17 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	const char *name;
 
+	/*
+	 * A server that is gone without a word is to be noticed also where nothing
+	 * has to be heard of it for long: before a backup's first byte.  What the
+	 * conninfo says comes later and wins.
+	 */
+	keyword[n] = "keepalives_idle";
+	value[n++] = "30";
+	keyword[n] = "keepalives_interval";
+	value[n++] = "10";
+	keyword[n] = "keepalives_count";
+	value[n++] = "6";
 	for (PQconninfoOption *o = options; o->keyword != NULL; o++)
 	{
 		if (o->val == NULL || n >= MAX_KEYWORDS - 8 ||
@@ -343,6 +354,74 @@ wa_exec(WaConnection *connection, const char *command)
 	if (last == NULL)
 		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "the server gave no answer");
 	return last;
+}
+
+int
+wa_get_copy_data(WaConnection *connection, char **message, int timeout_ms)
+{
+	TimestampTz deadline = DT_NOEND;
+
+	for (;;)
+	{
+		int len = PQgetCopyData(connection->conn, message, 1);
+
+		if (len > 0 || len == -1)
+			return len;
+		if (len < -1)
+			wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not receive data");
+		/* the clock is read where there is something to wait for, no sooner */
+		if (TIMESTAMP_IS_NOEND(deadline))
+			deadline = deadline_after(timeout_ms);
+		if (!wait_for_socket(connection->conn, WL_SOCKET_READABLE, deadline))
+		{
+			*connection->cause = WA_CAUSE_TIMEOUT;
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the server has sent nothing for %d s", timeout_ms / 1000)));
+		}
+		if (PQconsumeInput(connection->conn) == 0)
+			wa_raise_connection(connection, WA_CAUSE_CONNECTION, "connection to the server was lost");
+	}
+}
+
+/* Have libpq send what it holds. */
+static void
+flush_copy(WaConnection *connection)
+{
+	TimestampTz deadline = deadline_after(connection->timeout_ms);
+	int rc;
+
+	while ((rc = PQflush(connection->conn)) != 0)
+	{
+		if (rc < 0)
+			wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not send to the server");
+		if (!wait_for_socket(connection->conn, WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE, deadline))
+		{
+			*connection->cause = WA_CAUSE_TIMEOUT;
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the server took nothing for %d ms", connection->timeout_ms)));
+		}
+		/* it may have an error to say, and takes no more before that is read */
+		if (PQconsumeInput(connection->conn) == 0)
+			wa_raise_connection(connection, WA_CAUSE_CONNECTION, "connection to the server was lost");
+	}
+}
+
+void
+wa_put_copy_data(WaConnection *connection, const char *data, int len)
+{
+	if (PQputCopyData(connection->conn, data, len) != 1)
+		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not send to the server");
+	flush_copy(connection);
+}
+
+void
+wa_put_copy_end(WaConnection *connection)
+{
+	if (PQputCopyEnd(connection->conn, NULL) != 1)
+		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not send to the server");
+	flush_copy(connection);
 }
 
 /* One row of at least 'fields' non-null fields, or an error. */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * connection.h
- *	  Connections to primaries: the only user of libpq in the server.
+ *	  Connections to primaries: the only user of libpq in the server, with what
+ *	  reads a base backup from one.
  *
  * All waiting is done on the process latch with deadlines, and can be
  * interrupted; name resolution alone can block, inside libpq.
@@ -77,6 +78,18 @@ extern PGresult *wa_exec(WaConnection *connection, const char *command);
 
 /* Wait for the next result, NULL at the end; else as wa_exec. */
 extern PGresult *wa_get_result(WaConnection *connection);
+
+/*
+ * Wait for the next message of a COPY from the server: its length, and in
+ * '*message' libpq's memory, to be PQfreemem'ed by the caller; -1 at the end of
+ * the COPY, whose outcome the next result tells.  Raises an error where the
+ * connection breaks, or nothing comes for 'timeout_ms' (0: however long).
+ */
+extern int wa_get_copy_data(WaConnection *connection, char **message, int timeout_ms);
+
+/* Send 'len' bytes of a COPY to the server, or its end. */
+extern void wa_put_copy_data(WaConnection *connection, const char *data, int len);
+extern void wa_put_copy_end(WaConnection *connection);
 
 /* Ask again for the server's timeline and flushed LSN. */
 extern void wa_identify(WaConnection *connection);

@@ -33,7 +33,6 @@ wa_backup_slots_init(WaBackupEntry *entries)
 		pg_atomic_init_u32(&entries[i].holder, 0);
 		pg_atomic_init_u32(&entries[i].asker, 0);
 		pg_atomic_init_u32(&entries[i].generation, 0);
-		pg_atomic_init_u32(&entries[i].worker_procno, 0);
 		pg_atomic_init_u32(&entries[i].worker_pid, 0);
 		pg_atomic_init_u32(&entries[i].cancel, 0);
 		pg_atomic_init_u32(&entries[i].count, 0);
@@ -232,8 +231,6 @@ wa_hold_backup(const WaBackupStart *start)
 	if (pg_atomic_read_u32(&entry->generation) != start->generation ||
 		!pg_atomic_compare_exchange_u32(&entry->holder, &holder, (uint32) MyProcPid))
 		return false;
-	pg_atomic_write_u32(&entry->worker_procno, MyProcNumber);
-	pg_write_barrier();
 	pg_atomic_write_u32(&entry->worker_pid, (uint32) MyProcPid);
 	return true;
 }
@@ -258,10 +255,14 @@ wa_cancel_backup_entry(int index)
 {
 	WaBackupEntry *entry = &wa_shared->backup[index];
 
+	uint32 pid;
+
 	pg_atomic_write_u32(&entry->cancel, 1);
 	pg_memory_barrier();
-	if (pg_atomic_read_u32(&entry->worker_pid) != 0)
-		SetLatch(&GetPGProcByNumber(pg_atomic_read_u32(&entry->worker_procno))->procLatch);
+	/* one that begins later looks at 'cancel' */
+	pid = pg_atomic_read_u32(&entry->worker_pid);
+	if (pid != 0)
+		(void) kill((pid_t) pid, SIGINT);
 }
 
 uint32

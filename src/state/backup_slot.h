@@ -74,6 +74,7 @@ typedef struct WaBackupStat
 	XLogRecPtr start_lsn; /* 0: not known yet */
 	XLogRecPtr stop_lsn;  /* 0: not known yet */
 	char parent[WA_BACKUP_LABEL_LEN];
+	int sqlstate;                    /* WA_BACKUP_FAILED, or WA_BACKUP_DONE with an error: the wait was ended early */
 	bool retryable;                  /* WA_BACKUP_FAILED: the server is too quiet for an incremental backup */
 	char error[WA_BACKUP_ERROR_LEN]; /* WA_BACKUP_FAILED: why */
 	char error_hint[WA_BACKUP_ERROR_LEN];
@@ -81,13 +82,12 @@ typedef struct WaBackupStat
 
 typedef struct WaBackupEntry
 {
-	pg_atomic_uint32 holder;        /* pid: who asks, then the worker; 0: free, if 'asker' is 0 as well */
-	pg_atomic_uint32 asker;         /* pid of the session that waits for the outcome, 0: nobody */
-	pg_atomic_uint32 generation;    /* of this use of the entry */
-	pg_atomic_uint32 worker_procno; /* valid while the worker is the holder */
-	pg_atomic_uint32 worker_pid;    /* 0: it has not begun, or has left */
-	pg_atomic_uint32 cancel;        /* not 0: the worker is to give up */
-	pg_atomic_uint32 count;         /* change count of the next two */
+	pg_atomic_uint32 holder;     /* pid: who asks, then the worker; 0: free, if 'asker' is 0 as well */
+	pg_atomic_uint32 asker;      /* pid of the session that waits for the outcome, 0: nobody */
+	pg_atomic_uint32 generation; /* of this use of the entry */
+	pg_atomic_uint32 worker_pid; /* 0: it has not begun, or has left */
+	pg_atomic_uint32 cancel;     /* not 0: the worker is to give up */
+	pg_atomic_uint32 count;      /* change count of the next two */
 	WaBackupRequest request;
 	WaBackupStat stat;
 } WaBackupEntry;
