@@ -154,6 +154,9 @@ get_path(WaTarEntry *entry, const uint8 *header)
 	/* directories have a slash at their end */
 	if (entry->type != WA_TAR_FILE && len > 1 && entry->path[len - 1] == '/')
 		entry->path[len - 1] = '\0';
+	/* the server writes "./pg_wal/archive_status" */
+	if (strncmp(entry->path, "./", 2) == 0)
+		memmove(entry->path, entry->path + 2, strlen(entry->path + 2) + 1);
 	return wa_backup_file_path_is_valid(entry->path);
 }
 
