@@ -22,6 +22,7 @@ SCHEMA = schema/header.sql \
 	schema/backup_take.sql \
 	schema/expire.sql \
 	schema/control.sql \
+	schema/backup_schedule.sql \
 	schema/verify.sql \
 	schema/views.sql
 

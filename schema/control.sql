@@ -421,11 +421,15 @@ BEGIN
 	PERFORM walarchive.check_new_source(attach_source.name, stored.on_gap, stored.allow_standby,
 										attach_source.check_connection);
 	INSERT INTO walarchive.source (name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
-								   system_identifier, revision, heartbeat_interval, relation_names_interval, backup_conninfo)
+								   system_identifier, revision, heartbeat_interval, relation_names_interval, backup_conninfo,
+								   backup_full_interval, backup_incremental_interval, backup_window_start, backup_window_end,
+								   backup_jitter, backup_compression, backup_max_rate, backup_scheduled_at)
 	VALUES (attach_source.name, stored.conninfo, stored.slot_name, stored.start_lsn, stored.allow_standby,
 			stored.on_gap, 'active', cluster, coalesce(stored.revision, 0) + 1,
 			nullif(stored.heartbeat_interval, '0'::interval), nullif(stored.relation_names_interval, '0'::interval),
-			stored.backup_conninfo);
+			stored.backup_conninfo,
+			stored.backup_full_interval, stored.backup_incremental_interval, stored.backup_window_start, stored.backup_window_end,
+			stored.backup_jitter, stored.backup_compression, stored.backup_max_rate, stored.backup_scheduled_at);
 END
 $$;
 REVOKE ALL ON FUNCTION walarchive.attach_source(text, text, text, bigint, boolean, boolean, text, interval, interval, text) FROM PUBLIC;

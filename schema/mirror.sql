@@ -588,11 +588,16 @@ BEGIN
 	INSERT INTO walarchive.source
 		(name, conninfo, slot_name, start_lsn, allow_standby, on_gap, state,
 		 drop_slot, delete_files, system_identifier, revision,
-		 heartbeat_interval, relation_names_interval, backup_conninfo)
-	VALUES (p_name, p_conninfo, p_slot_name, p_start_lsn, p_allow_standby, p_on_gap, p_state,
+		 heartbeat_interval, relation_names_interval, backup_conninfo,
+		 backup_full_interval, backup_incremental_interval, backup_window_start, backup_window_end,
+		 backup_jitter, backup_compression, backup_max_rate, backup_scheduled_at)
+	SELECT p_name, p_conninfo, p_slot_name, p_start_lsn, p_allow_standby, p_on_gap, p_state,
 			p_drop_slot, p_delete_files, p_system_identifier, p_revision,
 			nullif(p_heartbeat_ms, 0) * '1 ms'::interval, nullif(p_relation_names_ms, 0) * '1 ms'::interval,
-			nullif(p_backup_conninfo, ''))
+			nullif(p_backup_conninfo, ''),
+			a.backup_full_interval, a.backup_incremental_interval, a.backup_window_start, a.backup_window_end,
+			a.backup_jitter, a.backup_compression, a.backup_max_rate, a.backup_scheduled_at
+	FROM walarchive.archived_settings(p_name) a
 	ON CONFLICT (name) DO NOTHING;
 	RETURN FOUND;
 END

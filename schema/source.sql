@@ -11,19 +11,34 @@ CREATE TABLE walarchive.source (
 	on_gap text NOT NULL DEFAULT 'continue' CHECK (on_gap IN ('continue', 'stop')),
 	heartbeat_interval interval CHECK (heartbeat_interval BETWEEN '1 s' AND '7 days'),
 	relation_names_interval interval DEFAULT '10 minutes' CHECK (relation_names_interval BETWEEN '10 s' AND '7 days'),
+	backup_full_interval interval CHECK (backup_full_interval BETWEEN '10 s' AND '366 days'),
+	backup_incremental_interval interval CHECK (backup_incremental_interval BETWEEN '10 s' AND '366 days'),
+	backup_window_start time,
+	backup_window_end time,
+	backup_jitter interval CHECK (backup_jitter BETWEEN '0' AND '366 days'),
+	backup_compression text,
+	backup_max_rate integer CHECK (backup_max_rate BETWEEN 32 AND 1048576),
+	backup_scheduled_at timestamptz,
 	state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'dropping')),
 	drop_slot boolean NOT NULL DEFAULT false,
 	delete_files boolean NOT NULL DEFAULT false,
 	system_identifier bigint,
 	revision bigint NOT NULL DEFAULT 1,
-	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	-- a schedule is there or not
+	CHECK ((backup_full_interval IS NULL) = (backup_scheduled_at IS NULL)
+		   AND (backup_full_interval IS NULL) = (backup_compression IS NULL)
+		   AND (backup_window_start IS NULL) = (backup_window_end IS NULL)
+		   AND backup_window_start <> backup_window_end
+		   AND (backup_full_interval IS NOT NULL OR coalesce(backup_incremental_interval, backup_jitter) IS NULL))
 );
 SELECT pg_catalog.pg_extension_config_dump('walarchive.source', '');
 
 -- every column but the two connection strings
 REVOKE ALL ON TABLE walarchive.source FROM PUBLIC;
 GRANT SELECT (name, slot_name, start_lsn, allow_standby, on_gap, heartbeat_interval,
-			  relation_names_interval, state, drop_slot, delete_files, system_identifier, revision, created_at) ON TABLE walarchive.source TO pg_monitor;
+			  relation_names_interval, backup_full_interval, backup_incremental_interval, backup_window_start,
+			  backup_window_end, backup_jitter, backup_compression, backup_max_rate, backup_scheduled_at, state, drop_slot, delete_files, system_identifier, revision, created_at) ON TABLE walarchive.source TO pg_monitor;
 
 COMMENT ON TABLE walarchive.source IS
 'servers whose WAL is archived; changed by add_source, alter_source, pause_source, resume_source, drop_source, accept_new_cluster and attach_source';
@@ -36,6 +51,14 @@ COMMENT ON COLUMN walarchive.source.allow_standby IS 'whether a server in recove
 COMMENT ON COLUMN walarchive.source.on_gap IS 'continue: record WAL that the server has removed as a gap and go on; stop: wait for the operator';
 COMMENT ON COLUMN walarchive.source.heartbeat_interval IS 'an idle server is made to commit this often; NULL: never';
 COMMENT ON COLUMN walarchive.source.relation_names_interval IS 'how often the server is asked for the names of its relations; NULL: never';
+COMMENT ON COLUMN walarchive.source.backup_full_interval IS 'a full backup is taken this often; NULL: backups are not scheduled';
+COMMENT ON COLUMN walarchive.source.backup_incremental_interval IS 'an incremental backup is taken this often; NULL: none';
+COMMENT ON COLUMN walarchive.source.backup_window_start IS 'scheduled backups begin at this local time or later; NULL: at any time';
+COMMENT ON COLUMN walarchive.source.backup_window_end IS 'and before this one';
+COMMENT ON COLUMN walarchive.source.backup_jitter IS 'the sources'' first backups, or the openings of their windows, are spread over so much time';
+COMMENT ON COLUMN walarchive.source.backup_compression IS 'of scheduled backups, as take_backup takes it';
+COMMENT ON COLUMN walarchive.source.backup_max_rate IS 'of scheduled backups, in kB per second; NULL: no limit';
+COMMENT ON COLUMN walarchive.source.backup_scheduled_at IS 'when the schedule was set';
 COMMENT ON COLUMN walarchive.source.state IS 'what the operator wants: active, paused or dropping';
 COMMENT ON COLUMN walarchive.source.drop_slot IS 'when dropping: whether the slot on the server is dropped as well';
 COMMENT ON COLUMN walarchive.source.delete_files IS 'when dropping: whether the archived files are deleted as well';
@@ -86,7 +109,15 @@ CREATE FUNCTION walarchive.archived_settings(
 	OUT revision bigint,
 	OUT heartbeat_interval interval,
 	OUT relation_names_interval interval,
-	OUT backup_conninfo text)
+	OUT backup_conninfo text,
+	OUT backup_full_interval interval,
+	OUT backup_incremental_interval interval,
+	OUT backup_window_start time,
+	OUT backup_window_end time,
+	OUT backup_jitter interval,
+	OUT backup_compression text,
+	OUT backup_max_rate integer,
+	OUT backup_scheduled_at timestamptz)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'wa_archived_settings';

@@ -330,6 +330,36 @@ WITH host AS MATERIALIZED (
 	WHERE o.heartbeat_interval IS NOT NULL
 
 	UNION ALL
+	-- scheduled backups, where they are wanted
+	SELECT b.source, 'backup_schedule',
+		   CASE
+			   WHEN b.waiting_for IS NULL THEN 'unknown'
+			   WHEN b.waiting_for IN ('worker', 'archive') THEN 'warning'
+			   WHEN b.overdue AND b.waiting_for <> 'running' THEN 'warning'
+			   ELSE 'ok'
+		   END,
+		   CASE
+			   WHEN b.waiting_for IS NULL THEN 'the launcher has not looked at the schedule of backups yet'
+			   WHEN b.waiting_for = 'running' THEN 'a backup is being taken'
+			   WHEN b.overdue OR b.waiting_for IN ('worker', 'archive')
+				   THEN pg_catalog.format('the %s backup that was due at %s has not begun (%s)%s', b.next_kind, b.next_due, b.waiting_for,
+										  CASE WHEN b.failures > 0 OR b.waiting_for IN ('worker', 'archive') THEN ': ' || b.last_error ELSE '' END)
+			   ELSE pg_catalog.format('the next %s backup is due at %s', b.next_kind, b.next_due)
+		   END,
+		   CASE
+			   WHEN b.waiting_for = 'worker' THEN 'Raise max_worker_processes if there is no worker free for it.'
+			   WHEN b.overdue AND b.waiting_for = 'paused' THEN 'walarchive.resume_source(name) goes on.'
+			   WHEN b.overdue AND b.waiting_for = 'receiver' THEN 'A backup is of no use without its WAL: see the receiver''s check.'
+			   WHEN b.overdue AND b.waiting_for = 'window' THEN 'It begins in its window, or at once by walarchive.take_backup.'
+			   WHEN b.overdue AND b.waiting_for <> 'running' THEN 'walarchive.backup_schedule and walarchive.backup tell what happened; it is tried again by itself.'
+		   END
+	FROM (SELECT v.*,
+				 -- a part of the interval, an hour at most, is nobody's worry
+				 v.next_due + least(CASE v.next_kind WHEN 'full' THEN v.full_interval ELSE v.incremental_interval END / 4, '1 hour'::interval)
+				 < pg_catalog.clock_timestamp() AS overdue
+		  FROM walarchive.backup_schedule v) b
+
+	UNION ALL
 	-- how far what is durable is decoded
 	SELECT s.name, 'index',
 		   CASE
@@ -445,7 +475,7 @@ GRANT SELECT ON TABLE walarchive.health TO pg_monitor;
 
 COMMENT ON VIEW walarchive.health IS 'what is well, what is not, and what to do about it: a row per check of each source and of the host';
 COMMENT ON COLUMN walarchive.health.source IS 'name of the source; NULL: the host';
-COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, backup, damage, disk_space, synchronous_commit, relation_names, heartbeat, index, catalog; of the host launcher, directory, workers, catalog';
+COMMENT ON COLUMN walarchive.health."check" IS 'receiver, lag, gap, backup, damage, disk_space, synchronous_commit, relation_names, heartbeat, backup_schedule, index, catalog; of the host launcher, directory, workers, catalog';
 COMMENT ON COLUMN walarchive.health.severity IS 'ok, unknown (it could not be checked, which is not fine), warning or critical';
 COMMENT ON COLUMN walarchive.health.message IS 'what was found';
 COMMENT ON COLUMN walarchive.health.hint IS 'what to do';

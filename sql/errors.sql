@@ -68,6 +68,42 @@ ROLLBACK TO s;
 SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false);
 ROLLBACK;
 
+-- schedules of backups
+BEGIN;
+SELECT walarchive.add_source('x', 'host=127.0.0.1 port=1', check_connection => false);
+SAVEPOINT s;
+SELECT walarchive.schedule_backups('nobody', '1 day');
+ROLLBACK TO s;
+SELECT walarchive.unschedule_backups('nobody');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', NULL);
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '9 s');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '367 days');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', incremental_interval => '-1 day');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', incremental_interval => '1 day');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', window_start => '1:00');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', window_start => '0:00', window_end => '24:00');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', jitter => '-1 s');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', compression => 'bzip2');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', compression => 'zstd:level=3 extra');
+ROLLBACK TO s;
+SELECT walarchive.schedule_backups('x', '1 day', max_rate => 31);
+ROLLBACK TO s;
+-- another server for backups
+SELECT walarchive.alter_source('x', backup_conninfo => 'host=db2 password=secret');
+ROLLBACK TO s;
+SELECT walarchive.add_source('y', 'host=127.0.0.1 port=1', check_connection => false, backup_conninfo => 'host db2');
+ROLLBACK;
+
 -- folders that cannot be attached
 \set VERBOSITY terse
 SELECT walarchive.attach_source(NULL);

@@ -78,6 +78,35 @@ SELECT walarchive.alter_source('beta-2', heartbeat_interval => '0', relation_nam
 SELECT * FROM pg_temp.source;
 SELECT pg_temp.wait_mirrored();
 SELECT * FROM pg_temp.file;
+
+-- backups are scheduled; that makes no new revision either
+CREATE VIEW pg_temp.schedule AS
+	SELECT source, full_interval AS "full", incremental_interval AS incr, window_start, window_end, jitter, compression,
+		   max_rate, scheduled_at <= now() AS past, next_kind, last_full, failures
+	FROM walarchive.backup_schedule ORDER BY source;
+SELECT walarchive.schedule_backups('alpha', '7 days', incremental_interval => '1 day', window_start => '22:30',
+								   window_end => '04:00', jitter => '45 min', compression => 'client-zstd:level=3,workers=2', max_rate => 51200);
+SELECT walarchive.schedule_backups('beta-2', '36 hours');
+SELECT walarchive.schedule_backups('beta-2', '12 hours', window_start => '24:00', window_end => '12:00:30.7', jitter => '0');
+SELECT name, revision FROM walarchive.source ORDER BY name;
+SELECT pg_temp.wait_mirrored();
+SELECT f, key, value FROM pg_temp.folder,
+	json_each_text(json(pg_read_file(current_setting('walarchive.directory') || '/' || f || '/source.json')))
+WHERE key LIKE 'backup%' AND key <> 'backup_scheduled_at' ORDER BY f, key COLLATE "C";
+DO $$
+BEGIN
+	FOR i IN 1..600 LOOP
+		EXIT WHEN (SELECT count(*) = 2 FROM walarchive.backup_plan());
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END
+$$;
+SELECT * FROM pg_temp.schedule;
+-- by the time of day
+SELECT source, waiting_for IN ('time', 'paused') AS waits FROM walarchive.backup_schedule WHERE source = 'alpha';
+SELECT walarchive.unschedule_backups('beta-2');
+SELECT walarchive.unschedule_backups('beta-2');
+SELECT source FROM pg_temp.schedule;
 SELECT walarchive.resume_source('alpha');
 SELECT walarchive.resume_source('alpha');
 SELECT walarchive.pause_source('alpha');
@@ -90,6 +119,8 @@ SELECT * FROM pg_temp.source;
 SELECT name, state FROM pg_temp.file;
 SELECT walarchive.add_source('alpha', 'host=127.0.0.1 port=1 user=nobody', check_connection => false);
 SELECT walarchive.attach_source('alpha', check_connection => false);
+-- with its schedule
+SELECT source, "full", incr, window_start, window_end, jitter, compression, max_rate, past FROM pg_temp.schedule;
 SELECT walarchive.pause_source('alpha');
 SELECT pg_temp.wait_mirrored();
 SELECT name, conninfo, backup_conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source WHERE name = 'alpha';
@@ -104,12 +135,16 @@ BEGIN
 	END LOOP;
 END
 $$;
-DROP VIEW pg_temp.source;
+CREATE TABLE pg_temp.old_schedule AS SELECT * FROM pg_temp.schedule;
+DROP VIEW pg_temp.schedule, pg_temp.source;
 DROP EXTENSION walarchive;
 SELECT name, state FROM pg_temp.file;
 CREATE EXTENSION walarchive;
 SELECT pg_temp.wait_mirrored();
 SELECT name, conninfo, backup_conninfo, slot_name, on_gap, heartbeat_interval, relation_names_interval, state FROM walarchive.source ORDER BY name;
+SELECT s.source, s.full_interval = o."full" AND s.incremental_interval = o.incr AND s.window_start = o.window_start
+	   AND s.window_end = o.window_end AND s.jitter = o.jitter AND s.compression = o.compression AND s.max_rate = o.max_rate AS as_before
+FROM walarchive.backup_schedule s LEFT JOIN pg_temp.old_schedule o USING (source);
 
 -- dropped with its files
 SELECT walarchive.drop_source('alpha', drop_slot => false, delete_files => true);

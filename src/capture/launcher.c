@@ -2,7 +2,7 @@
  *
  * launcher.c
  *	  The launcher: keeps the receivers running that should run, and starts
- *	  indexers and the observer when there is work for them.
+ *	  indexers, the observer and scheduled backups when there is work for them.
  *
  * Life: one static worker, started with the postmaster and restarted 5 s after
  * a failure.  It is attached to no database and holds no state that a restart
@@ -41,6 +41,7 @@
 #include "../state/source_file.h"
 #include "launcher.h"
 #include "receiver.h"
+#include "scheduler.h"
 
 /* Nothing woke us: look anyway after this time. */
 #define NAP_MS 1000
@@ -86,6 +87,7 @@ typedef struct Launcher
 	BackgroundWorkerHandle *observer;
 	TimestampTz observer_registered; /* 0: not registered, or it runs */
 	TimestampTz observer_not_before;
+	WaScheduler *scheduler;
 	bool no_worker; /* a worker that comes first found no room */
 } Launcher;
 
@@ -452,6 +454,7 @@ reconcile_source(Launcher *l, const char *name, TimestampTz now)
 		change_control(index, &changed);
 		wa_wake_observer();
 	}
+	wa_schedule_backups(l->scheduler, index, settings, now);
 	if (settings->desired == WA_DESIRED_PAUSED)
 	{
 		/* level-triggered: also one that was still starting */
@@ -739,6 +742,7 @@ wa_launcher_main(Datum main_arg)
 	l = MemoryContextAllocZero(TopMemoryContext, sizeof(Launcher));
 	l->slot = MemoryContextAllocZero(TopMemoryContext,
 									 wa_shared->max_sources * sizeof(SlotMemory));
+	l->scheduler = wa_make_scheduler(wa_shared->max_sources);
 	l->lock_fd = -1;
 	l->context = AllocSetContextCreate(TopMemoryContext, "walarchive launcher",
 									   ALLOCSET_DEFAULT_SIZES);

@@ -56,7 +56,15 @@ enum
 	COL_INDEXED,
 	COL_HEARTBEAT,
 	COL_RELATION_NAMES,
-	COL_BACKUP_CONNINFO
+	COL_BACKUP_CONNINFO,
+	COL_BACKUP_FULL,
+	COL_BACKUP_INCREMENTAL,
+	COL_BACKUP_WINDOW_START,
+	COL_BACKUP_WINDOW_END,
+	COL_BACKUP_JITTER,
+	COL_BACKUP_COMPRESSION,
+	COL_BACKUP_MAX_RATE,
+	COL_BACKUP_SCHEDULED_AT
 };
 
 /*
@@ -92,6 +100,42 @@ get_interval(HeapTuple tuple, TupleDesc desc, int column, int least, int *ms)
 	return value == 0 || (value >= least && value <= WA_MAX_INTERVAL_MS);
 }
 
+/* The schedule of backups; false if it is none that could be followed. */
+static bool
+get_schedule(HeapTuple tuple, TupleDesc desc, WaSourceSettings *s)
+{
+	WaBackupSchedule *schedule = &s->schedule;
+	bool windowed = SPI_getvalue(tuple, desc, COL_BACKUP_WINDOW_START) != NULL;
+
+	schedule->window_start = schedule->window_end = -1;
+	schedule->full_interval = DatumGetInt64(get_datum(tuple, desc, COL_BACKUP_FULL));
+	if (schedule->full_interval == 0)
+		return true;
+	schedule->incremental_interval = DatumGetInt64(get_datum(tuple, desc, COL_BACKUP_INCREMENTAL));
+	if (windowed)
+	{
+		schedule->window_start = DatumGetInt32(get_datum(tuple, desc, COL_BACKUP_WINDOW_START));
+		schedule->window_end = DatumGetInt32(get_datum(tuple, desc, COL_BACKUP_WINDOW_END));
+	}
+	schedule->jitter = DatumGetInt64(get_datum(tuple, desc, COL_BACKUP_JITTER));
+	schedule->since = DatumGetTimestampTz(get_datum(tuple, desc, COL_BACKUP_SCHEDULED_AT));
+	s->backup_max_rate = DatumGetInt32(get_datum(tuple, desc, COL_BACKUP_MAX_RATE));
+	return schedule->full_interval >= WA_MIN_BACKUP_INTERVAL &&
+		   schedule->full_interval <= WA_MAX_BACKUP_INTERVAL &&
+		   (schedule->incremental_interval == 0 ||
+			(schedule->incremental_interval >= WA_MIN_BACKUP_INTERVAL &&
+			 schedule->incremental_interval <= WA_MAX_BACKUP_INTERVAL)) &&
+		   (!windowed ||
+			(schedule->window_start >= 0 && schedule->window_start < WA_DAY_SECONDS &&
+			 schedule->window_end >= 0 && schedule->window_end < WA_DAY_SECONDS &&
+			 schedule->window_start != schedule->window_end)) &&
+		   schedule->jitter >= 0 && schedule->jitter <= WA_MAX_BACKUP_INTERVAL &&
+		   (s->backup_max_rate == 0 ||
+			(s->backup_max_rate >= WA_MIN_BACKUP_RATE && s->backup_max_rate <= WA_MAX_BACKUP_RATE)) &&
+		   get_text(tuple, desc, COL_BACKUP_COMPRESSION, s->backup_compression,
+					sizeof(s->backup_compression));
+}
+
 /* NULL where the row holds something that no function would have put there. */
 static SourceRow *
 make_row(HeapTuple tuple, TupleDesc desc)
@@ -112,7 +156,8 @@ make_row(HeapTuple tuple, TupleDesc desc)
 		!get_interval(tuple, desc, COL_HEARTBEAT, WA_MIN_HEARTBEAT_MS, &s->heartbeat_ms) ||
 		!get_interval(tuple, desc, COL_RELATION_NAMES, WA_MIN_RELATION_NAMES_MS,
 					  &s->relation_names_ms) ||
-		!get_text(tuple, desc, COL_BACKUP_CONNINFO, s->backup_conninfo, sizeof(s->backup_conninfo)))
+		!get_text(tuple, desc, COL_BACKUP_CONNINFO, s->backup_conninfo, sizeof(s->backup_conninfo)) ||
+		!get_schedule(tuple, desc, s))
 		return NULL;
 	s->stop_at_gap = (strcmp(word, "stop") == 0);
 	value = get_datum(tuple, desc, COL_START_LSN);
@@ -142,7 +187,13 @@ read_rows(void)
 					 "WHERE p.source OPERATOR(pg_catalog.=) s.name AND p.full_pass_at IS NOT NULL), "
 					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.heartbeat_interval))::bigint, "
 					 "(1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.relation_names_interval))::bigint, "
-					 "COALESCE(s.backup_conninfo, ''::text) "
+					 "COALESCE(s.backup_conninfo, ''::text), "
+					 "(1000000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.backup_full_interval))::bigint, "
+					 "(1000000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.backup_incremental_interval))::bigint, "
+					 "EXTRACT(epoch FROM s.backup_window_start)::integer, "
+					 "EXTRACT(epoch FROM s.backup_window_end)::integer, "
+					 "(1000000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM s.backup_jitter))::bigint, "
+					 "s.backup_compression, s.backup_max_rate, s.backup_scheduled_at "
 					 "FROM walarchive.source s",
 					 true, 0);
 	if (rc != SPI_OK_SELECT)
@@ -165,6 +216,19 @@ read_rows(void)
 	return rows;
 }
 
+static bool
+same_schedule(const WaSourceSettings *row, const WaSourceSettings *file)
+{
+	return row->schedule.full_interval == file->schedule.full_interval &&
+		   row->schedule.incremental_interval == file->schedule.incremental_interval &&
+		   row->schedule.window_start == file->schedule.window_start &&
+		   row->schedule.window_end == file->schedule.window_end &&
+		   row->schedule.jitter == file->schedule.jitter &&
+		   row->schedule.since == file->schedule.since &&
+		   strcmp(row->backup_compression, file->backup_compression) == 0 &&
+		   row->backup_max_rate == file->backup_max_rate;
+}
+
 /* Whether what runs is what the row says. */
 static bool
 same_settings(const WaSourceSettings *row, const WaSourceSettings *file)
@@ -177,6 +241,7 @@ same_settings(const WaSourceSettings *row, const WaSourceSettings *file)
 		   row->stop_at_gap == file->stop_at_gap &&
 		   row->heartbeat_ms == file->heartbeat_ms &&
 		   row->relation_names_ms == file->relation_names_ms &&
+		   same_schedule(row, file) &&
 		   row->desired == file->desired &&
 		   (row->desired != WA_DESIRED_DROPPING ||
 			(row->drop_slot == file->drop_slot &&

@@ -14,6 +14,7 @@
 #include "funcapi.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
@@ -22,7 +23,7 @@
 #include "../state/stat_functions.h"
 #include "catalog.h"
 
-#define SETTINGS_COLUMNS 10
+#define SETTINGS_COLUMNS 18
 
 PG_FUNCTION_INFO_V1(wa_check_source_name);
 PG_FUNCTION_INFO_V1(wa_check_slot_name);
@@ -131,6 +132,38 @@ interval_of_ms(int ms)
 	return IntervalPGetDatum(interval);
 }
 
+/* The columns of the schedule of backups, from 'n' on; NULL where there is none. */
+static void
+set_schedule(const WaSourceSettings *s, Datum *values, bool *nulls, int n)
+{
+	const WaBackupSchedule *schedule = &s->schedule;
+	int64 usec[3] = {schedule->full_interval, schedule->incremental_interval, schedule->jitter};
+	int column[3] = {n, n + 1, n + 4};
+
+	if (schedule->full_interval == 0)
+	{
+		memset(nulls + n, true, 8 * sizeof(bool));
+		return;
+	}
+	for (int i = 0; i < 3; i++)
+	{
+		Interval *interval = palloc0(sizeof(Interval));
+
+		/* days read better, and mean the same here */
+		interval->day = (int32) (usec[i] / USECS_PER_DAY);
+		interval->time = usec[i] % USECS_PER_DAY;
+		values[column[i]] = IntervalPGetDatum(interval);
+		nulls[column[i]] = (usec[i] == 0 && i > 0);
+	}
+	values[n + 2] = TimeADTGetDatum((TimeADT) schedule->window_start * USECS_PER_SEC);
+	values[n + 3] = TimeADTGetDatum((TimeADT) schedule->window_end * USECS_PER_SEC);
+	nulls[n + 2] = nulls[n + 3] = (schedule->window_start < 0);
+	values[n + 5] = CStringGetTextDatum(s->backup_compression);
+	values[n + 6] = Int32GetDatum(s->backup_max_rate);
+	nulls[n + 6] = (s->backup_max_rate == 0);
+	values[n + 7] = TimestampTzGetDatum(schedule->since);
+}
+
 /* walarchive.archived_settings(name): of source.json, no row if there is none */
 Datum
 wa_archived_settings(PG_FUNCTION_ARGS)
@@ -164,6 +197,7 @@ wa_archived_settings(PG_FUNCTION_ARGS)
 	values[8] = interval_of_ms(s->relation_names_ms);
 	values[9] = CStringGetTextDatum(s->backup_conninfo);
 	nulls[9] = (s->backup_conninfo[0] == '\0');
+	set_schedule(s, values, nulls, 10);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }

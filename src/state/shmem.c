@@ -93,6 +93,7 @@ startup_shmem(void)
 			pg_atomic_init_u32(&slot->observer_count, 0);
 			pg_atomic_init_u64(&slot->names_written, 0);
 			pg_atomic_init_u64(&slot->names_indexed, 0);
+			pg_atomic_init_u32(&slot->plan_count, 0);
 			pg_atomic_init_u64(&slot->backups_written, 0);
 			pg_atomic_init_u64(&slot->backups_indexed, 0);
 			pg_atomic_init_u64(&slot->backups_mirrored, PG_UINT64_MAX); /* look once */
@@ -209,6 +210,14 @@ wa_read_observer(int slot, WaObserverStat *stat)
 					   &wa_shared->slot[slot].observer, sizeof(WaObserverStat));
 	stat->heartbeat_error[sizeof(stat->heartbeat_error) - 1] = '\0';
 	stat->names_error[sizeof(stat->names_error) - 1] = '\0';
+}
+
+void
+wa_read_plan(int slot, WaBackupPlan *plan)
+{
+	wa_read_consistent(&wa_shared->slot[slot].plan_count, plan,
+					   &wa_shared->slot[slot].plan, sizeof(WaBackupPlan));
+	plan->last_error[sizeof(plan->last_error) - 1] = '\0';
 }
 
 void

@@ -16,6 +16,7 @@
  *	 slot.index		the indexer that holds slot.indexer_pid
  *	 progress		the process whose pid the entry has
  *	 slot.observer	the observer alone
+ *	 slot.plan		the launcher alone
  *	 backup			see backup_slot.h
  *	 host			the launcher alone, but for the atomics
  *
@@ -35,6 +36,7 @@
 #include "port/atomics.h"
 
 #include "../base/source_name.h"
+#include "backup_plan.h"
 #include "backup_slot.h"
 #include "cause.h"
 #include "lag.h"
@@ -187,6 +189,9 @@ typedef struct WaSourceSlot
 	pg_atomic_uint64 backups_written;  /* grows when a backup worker has written to disk and journal */
 	pg_atomic_uint64 backups_indexed;  /* backups_written at the last pass */
 	pg_atomic_uint64 backups_mirrored; /* host.catalog_changes when notes and removals of backups were last looked for */
+
+	pg_atomic_uint32 plan_count;
+	WaBackupPlan plan; /* of scheduled backups */
 } WaSourceSlot;
 
 /* Why no receiver is started at all, or why the catalog is not kept. */
@@ -258,6 +263,7 @@ extern void wa_read_stat(int slot, WaReceiverStat *stat);
 extern void wa_read_index(int slot, WaIndexStat *index);
 extern uint32 wa_read_progress(int entry, WaProgress *progress); /* returns the pid, 0: free */
 extern void wa_read_observer(int slot, WaObserverStat *stat);
+extern void wa_read_plan(int slot, WaBackupPlan *plan);
 extern void wa_read_host(WaHostState *state, char *error, TimestampTz *start);
 
 /*

@@ -16,6 +16,7 @@
 #include "../base/flat_json.h"
 #include "../base/wal_name.h"
 #include "archive_dir.h"
+#include "journal.h"
 #include "source_file.h"
 
 #define MAX_FILE_LEN (8 * WA_CONNINFO_LEN)
@@ -37,6 +38,57 @@ parse_interval(const char *text, size_t len, const char *key, int least,
 		return false;
 	*ms = (int) value;
 	return true;
+}
+
+/*
+ * The schedule of backups; false if it is none that could be followed.  A file
+ * without one is of an older version, or of a source that has none.
+ */
+static bool
+parse_schedule(const char *text, size_t len, WaSourceSettings *settings)
+{
+	WaBackupSchedule *schedule = &settings->schedule;
+	uint64 full,
+		value,
+		end;
+	char stamp[WA_UTC_LEN];
+
+	schedule->window_start = schedule->window_end = -1;
+	if (!wa_json_get_uint(text, len, "backup_full_interval", &full))
+		return true;
+	if (full < WA_MIN_BACKUP_INTERVAL || full > WA_MAX_BACKUP_INTERVAL ||
+		!wa_json_get_string(text, len, "backup_scheduled_at", stamp, sizeof(stamp)) ||
+		!wa_parse_utc(stamp, &schedule->since))
+		return false;
+	schedule->full_interval = (int64) full;
+	if (wa_json_get_uint(text, len, "backup_incremental_interval", &value))
+	{
+		if (value < WA_MIN_BACKUP_INTERVAL || value > WA_MAX_BACKUP_INTERVAL)
+			return false;
+		schedule->incremental_interval = (int64) value;
+	}
+	if (wa_json_get_uint(text, len, "backup_window_start", &value))
+	{
+		if (!wa_json_get_uint(text, len, "backup_window_end", &end) ||
+			value >= WA_DAY_SECONDS || end >= WA_DAY_SECONDS || value == end)
+			return false;
+		schedule->window_start = (int) value;
+		schedule->window_end = (int) end;
+	}
+	if (wa_json_get_uint(text, len, "backup_jitter", &value))
+	{
+		if (value > WA_MAX_BACKUP_INTERVAL)
+			return false;
+		schedule->jitter = (int64) value;
+	}
+	if (wa_json_get_uint(text, len, "backup_max_rate", &value))
+	{
+		if (value < WA_MIN_BACKUP_RATE || value > WA_MAX_BACKUP_RATE)
+			return false;
+		settings->backup_max_rate = (int) value;
+	}
+	return wa_json_get_string(text, len, "backup_compression", settings->backup_compression,
+							  sizeof(settings->backup_compression));
 }
 
 /* Fill 'settings' from the text of a source.json; NULL or what is wrong. */
@@ -86,6 +138,8 @@ parse_source(const char *source, const char *text, size_t len,
 	if (!parse_interval(text, len, "relation_names_interval", WA_MIN_RELATION_NAMES_MS,
 						WA_DEFAULT_RELATION_NAMES_MS, &settings->relation_names_ms))
 		return "its \"relation_names_interval\" is out of range";
+	if (!parse_schedule(text, len, settings))
+		return "its schedule of backups is not valid";
 	(void) wa_json_get_bool(text, len, "drop_slot", &settings->drop_slot);
 	(void) wa_json_get_bool(text, len, "delete_files", &settings->delete_files);
 	(void) wa_json_get_uint(text, len, "system_identifier",
@@ -122,6 +176,31 @@ wa_read_source_file(const char *source, WaSourceSettings *settings,
 	return false;
 }
 
+static void
+write_schedule(WaJsonWriter *w, const WaSourceSettings *settings)
+{
+	const WaBackupSchedule *schedule = &settings->schedule;
+	char stamp[WA_UTC_LEN];
+
+	if (schedule->full_interval == 0)
+		return;
+	wa_json_uint(w, "backup_full_interval", (uint64) schedule->full_interval);
+	if (schedule->incremental_interval != 0)
+		wa_json_uint(w, "backup_incremental_interval", (uint64) schedule->incremental_interval);
+	if (schedule->window_start >= 0)
+	{
+		wa_json_uint(w, "backup_window_start", (uint64) schedule->window_start);
+		wa_json_uint(w, "backup_window_end", (uint64) schedule->window_end);
+	}
+	if (schedule->jitter != 0)
+		wa_json_uint(w, "backup_jitter", (uint64) schedule->jitter);
+	wa_json_string(w, "backup_compression", settings->backup_compression);
+	if (settings->backup_max_rate != 0)
+		wa_json_uint(w, "backup_max_rate", (uint64) settings->backup_max_rate);
+	wa_format_utc(schedule->since, stamp, sizeof(stamp));
+	wa_json_string(w, "backup_scheduled_at", stamp);
+}
+
 void
 wa_write_source_file(const WaSourceSettings *settings)
 {
@@ -143,6 +222,7 @@ wa_write_source_file(const WaSourceSettings *settings)
 	wa_json_bool(&w, "stop_at_gap", settings->stop_at_gap);
 	wa_json_uint(&w, "heartbeat_interval", (uint64) settings->heartbeat_ms);
 	wa_json_uint(&w, "relation_names_interval", (uint64) settings->relation_names_ms);
+	write_schedule(&w, settings);
 	if (settings->desired == WA_DESIRED_DROPPING)
 	{
 		wa_json_bool(&w, "drop_slot", settings->drop_slot);

@@ -13,6 +13,7 @@
 #ifndef WA_SOURCE_FILE_H
 #define WA_SOURCE_FILE_H
 
+#include "../base/backup_schedule.h"
 #include "shmem.h"
 
 #define WA_CONNINFO_LEN 4096
@@ -24,17 +25,26 @@
 #define WA_MAX_INTERVAL_MS (7 * 24 * 3600 * 1000)
 #define WA_DEFAULT_RELATION_NAMES_MS 600000
 
+/* Bounds of the intervals of scheduled backups, in microseconds, and of their speed in kB/s. */
+#define WA_MIN_BACKUP_INTERVAL (10 * USECS_PER_SEC)
+#define WA_MAX_BACKUP_INTERVAL (366 * USECS_PER_DAY)
+#define WA_MIN_BACKUP_RATE 32
+#define WA_MAX_BACKUP_RATE 1048576
+
 typedef struct WaSourceSettings
 {
 	char name[WA_SOURCE_NAME_LEN];
 	char conninfo[WA_CONNINFO_LEN];
 	char backup_conninfo[WA_CONNINFO_LEN]; /* where base backups are taken; empty: conninfo */
 	char slot_name[WA_SLOT_NAME_LEN];
-	XLogRecPtr start_lsn;  /* 0: where the slot or the server begins */
-	bool allow_standby;    /* a server in recovery will do */
-	bool stop_at_gap;      /* else a gap is recorded and passed over */
-	int heartbeat_ms;      /* commit on an idle server this often, 0: never */
-	int relation_names_ms; /* ask for names of relations, 0: never */
+	XLogRecPtr start_lsn;                          /* 0: where the slot or the server begins */
+	bool allow_standby;                            /* a server in recovery will do */
+	bool stop_at_gap;                              /* else a gap is recorded and passed over */
+	int heartbeat_ms;                              /* commit on an idle server this often, 0: never */
+	int relation_names_ms;                         /* ask for names of relations, 0: never */
+	WaBackupSchedule schedule;                     /* of backups, 'since' a TimestampTz; no full_interval: none */
+	char backup_compression[WA_BACKUP_OPTION_LEN]; /* of scheduled ones, as take_backup takes it */
+	int backup_max_rate;                           /* of scheduled ones, kB/s, 0: no limit */
 	WaDesiredState desired;
 	bool drop_slot;           /* when dropping */
 	bool delete_files;        /* when dropping */
