@@ -14,18 +14,26 @@ stored() { # label
 	echo "$found"
 }
 
+untar() { # file, folder
+	case $1 in
+	*.tar) tar -C "$2" -xf "$1" ;;
+	*.gz) gzip -dc "$1" | tar -C "$2" -xf - ;;
+	*.lz4) lz4 -dcq "$1" | tar -C "$2" -xf - ;;
+	*.zst) zstd -dcq "$1" | tar -C "$2" -xf - ;;
+	esac
+}
 # Unpack a backup as a person would, with tar, into the folder NAME where the primary's major finds it, and each
 # tablespace into NAME.OID, linked to.
 unpack() { # label, name
 	local from to out file oid path
 	from=$(stored "$1") to=${work_of[$primary_major]}/$2 out=$(outside "$primary_major")/$2
 	mkdir -m 700 "$out"
-	tar -C "$out" -xf "$from"/base.tar*
+	untar "$from"/base.tar* "$out"
 	for file in "$from"/[0-9]*.tar*; do
 		[[ -e $file ]] || continue
 		oid=${file##*/} oid=${oid%%.*}
 		mkdir -m 700 "$out.$oid"
-		tar -C "$out.$oid" -xf "$file"
+		untar "$file" "$out.$oid"
 		ln -sn "$to.$oid" "$out/pg_tblspc/$oid"
 	done
 	cp "$from/backup_manifest" "$out/"
@@ -88,11 +96,11 @@ started() { # name, what
 	rm -rf "$out" "$out".[0-9]*
 }
 # The row says what the manifest and the server say.
-catalogued() { # label, kind, what
+catalogued() { # label, kind, what, from a standby
 	local from ranges
 	from=$(stored "$1")
 	is "$3: usable, and of the right version" \
-		"$(value host "SELECT state, reason, kind, server_version / 10000, from_standby FROM walarchive.backup WHERE label = '$1'")" "usable||$2|$primary_major|f"
+		"$(value host "SELECT state, reason, kind, server_version / 10000, from_standby FROM walarchive.backup WHERE label = '$1'")" "usable||$2|$primary_major|${4:-f}"
 	ranges=$(perl -0777 -MJSON::PP -ne 'print join ",", map { $_->{Timeline} . "|" . $_->{"Start-LSN"} . "|" . $_->{"End-LSN"} } @{ decode_json($_)->{"WAL-Ranges"} }' \
 		"$from/backup_manifest")
 	is "$3: start and stop are those of the manifest" "$(value host "SELECT timeline, start_lsn, stop_lsn FROM walarchive.backup WHERE label = '$1'")" "$ranges"
@@ -151,6 +159,33 @@ cross_backup() {
 			rm -rf "$ours"
 		fi
 	done
+
+	# from a standby, which replays meanwhile
+	what="from a standby"
+	mapping=()
+	for n in 1 2; do
+		mapping+=(-T "${work_of[$primary_major]}/space_$n=${work_of[$primary_major]}/standby_space_$n")
+	done
+	at "$primary_major" pg_basebackup -h 127.0.0.1 -p "${port_of[primary]}" -U postgres -D "${work_of[$primary_major]}/standby" -R -c fast "${mapping[@]}"
+	# shellcheck disable=SC2034,SC2004 # an associative array of ci/cross_major.sh
+	major_of[standby]=$primary_major
+	nodes+=(standby)
+	configure standby
+	start standby
+	at "$primary_major" pgbench -h 127.0.0.1 -p "${port_of[primary]}" -U postgres -n -c 2 -T 5 postgres >/dev/null 2>&1 &
+	load_pid=$!
+	label=$(take_backup ", compression => 'client-zstd', conninfo => 'host=127.0.0.1 port=${port_of[standby]} user=postgres'") || bad "$what"
+	wait "$load_pid"
+	if [[ -n $label ]]; then
+		wait_indexed
+		copy_wal
+		catalogued "$label" full "$what" t
+		unpack "$label" of_standby
+		verified of_standby "$what"
+		started of_standby "$what"
+	fi
+	stop standby immediate
+	rm -rf "$(outside "$primary_major")"/standby*
 	((primary_major >= 17)) || return 0
 
 	# a chain: each link on the one before
@@ -172,6 +207,7 @@ cross_backup() {
 		verified "link_$n" "$what"
 		previous=$label names+=("${work_of[$primary_major]}/link_$n") chain+=("link_$n")
 	done
+	mapping=()
 	# a link that was left out of the chain, from its second backup on
 	label=$(take_backup ", kind => 'incremental', parent => '$(value host "SELECT parent FROM walarchive.backup WHERE label = '$previous'")'") || return
 	is "a parent that is named" "$(value host "SELECT parent FROM walarchive.backup WHERE label = '$label'")" \

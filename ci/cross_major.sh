@@ -131,12 +131,16 @@ make_server() { # node, major, segment size in MB, then lines of configuration
 	start "$node"
 }
 
-clean_up() {
-	local node dir
+stop_all() {
+	local node
 	for node in "${nodes[@]}"; do
 		if [[ -e $(outside "${major_of[$node]}")/$node/postmaster.pid ]]; then stop "$node" immediate || true; fi
 	done
 	nodes=()
+}
+clean_up() {
+	local dir
+	stop_all
 	for dir in "${work_dirs[@]}"; do
 		if [[ $keep == yes ]]; then say "left: $dir"; else rm -rf "$dir"; fi
 	done
@@ -206,6 +210,9 @@ install_walarchive() { # major
 	rm -rf "$copy"
 }
 
+# what a person would unpack backups with
+[[ " ${parts[*]} " != *" backup "* ]] || install_packages zstd lz4
+
 is_built=()
 for pair in "${pairs[@]}"; do
 	started=$SECONDS host_major=${pair%:*} primary_major=${pair#*:}
@@ -229,8 +236,7 @@ for pair in "${pairs[@]}"; do
 	for part in "${parts[@]}"; do
 		say "PostgreSQL $host_major archives PostgreSQL $primary_major: $part"
 		"cross_$part"
-		for node in "${nodes[@]}"; do stop "$node" immediate; done
-		nodes=()
+		stop_all
 		for major in $(printf '%s\n' "$host_major" "$primary_major" | sort -u); do
 			[[ $keep == yes ]] || find "$(outside "$major")" -mindepth 1 -delete
 		done
