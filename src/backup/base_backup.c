@@ -509,7 +509,7 @@ take_tablespaces(Receiving *r)
 					bad_stream(b, "a tablespace is announced twice");
 			}
 			r->tablespaces[i].oid = (Oid) oid;
-			appendStringInfo(&list, "%lu ", oid);
+			appendStringInfo(&list, "%s%lu ", list.len > 0 ? "\n" : "", oid);
 			/* a line each: a path with a line's end in it is written as in tablespace_map */
 			for (; *path != '\0'; path++)
 			{
@@ -517,7 +517,6 @@ take_tablespaces(Receiving *r)
 					appendStringInfoChar(&list, '\\');
 				appendStringInfoChar(&list, *path);
 			}
-			appendStringInfoChar(&list, '\n');
 		}
 		if (!PQgetisnull(result, i, 2))
 			b->stat.bytes_total += parse_size(b, PQgetvalue(result, i, 2));
