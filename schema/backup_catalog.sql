@@ -17,6 +17,14 @@ REVOKE ALL ON FUNCTION walarchive.backup_in_use(text, bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.backup_in_use(text, bigint, text) IS
 'private: whether a backup that builds on this one is being taken';
 
+CREATE FUNCTION walarchive.backup_running(source text)
+RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'wa_backup_running';
+REVOKE ALL ON FUNCTION walarchive.backup_running(text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.backup_running(text) IS
+'private: whether a backup of this source is being taken';
+
 -- Bring the rows of a cluster's backups in line with the folders that are there.
 -- "gone" are those whose folders somebody has removed.
 CREATE FUNCTION walarchive.register_backups(

@@ -317,12 +317,31 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	kept record;
 BEGIN
 	IF drop_source.drop_slot IS NULL OR drop_source.delete_files IS NULL THEN
 		RAISE EXCEPTION 'drop_slot and delete_files must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	PERFORM walarchive.source_for_change(drop_source.name, 'drop_source');
+	IF walarchive.backup_running(drop_source.name) THEN
+		RAISE EXCEPTION 'a backup of source "%" is being taken', drop_source.name
+			USING ERRCODE = 'object_in_use',
+				HINT = 'Wait for it, or cancel it: walarchive.stat_progress_backup shows it.';
+	END IF;
+	IF drop_source.delete_files THEN
+		SELECT b.label, walarchive.backup_kept_by(b) AS why INTO kept
+		FROM walarchive.backup b
+		WHERE b.source = drop_source.name AND b.state NOT IN ('failed', 'deleting')
+			AND walarchive.backup_kept_by(b) IS NOT NULL
+		ORDER BY b.started_at LIMIT 1;
+		IF FOUND THEN
+			RAISE EXCEPTION 'files of source "%" can''t be deleted: there is backup "%", and %', drop_source.name, kept.label, kept.why
+				USING ERRCODE = 'object_in_use',
+					HINT = 'walarchive.unpin_backup allows it, and delete_files => false keeps the files.';
+		END IF;
+	END IF;
 	UPDATE walarchive.source s
 	SET state = 'dropping',
 		drop_slot = drop_source.drop_slot,

@@ -44,6 +44,7 @@
 
 PG_FUNCTION_INFO_V1(wa_archive_backups);
 PG_FUNCTION_INFO_V1(wa_backup_in_use);
+PG_FUNCTION_INFO_V1(wa_backup_running);
 
 /* A row of walarchive.backup_chores. */
 typedef struct Chore
@@ -244,6 +245,14 @@ wa_backup_in_use(PG_FUNCTION_ARGS)
 	wa_require_preload();
 	PG_RETURN_BOOL(is_in_use(text_to_cstring(PG_GETARG_TEXT_PP(0)), (uint64) PG_GETARG_INT64(1),
 							 text_to_cstring(PG_GETARG_TEXT_PP(2))));
+}
+
+/* walarchive.backup_running(source) */
+Datum
+wa_backup_running(PG_FUNCTION_ARGS)
+{
+	wa_require_preload();
+	PG_RETURN_BOOL(wa_find_backup(text_to_cstring(PG_GETARG_TEXT_PP(0))) >= 0);
 }
 
 /* ---- the journal ---- */
