@@ -494,8 +494,9 @@ SKIP:
 	start_with_faults($host);
 	wait_streaming($host, 'prod');
 	arm_faults($host, "open:KILL:$victim\$");
-	# the last record of the one before goes on in it
-	is_deeply([ sort keys %{ $found = verify("'prod'") } ], [ $second[7], $victim ], 'three that die at one file: nothing else is reported');
+	# its neighbours' records go on in it, or come from it
+	my %near = map { $_ => 1 } @second[ 7 .. 9 ];
+	is(join(' ', grep { !$near{$_} } sort keys %{ $found = verify("'prod'") }), '', 'three that die at one file: nothing else is reported');
 	like($found->{$victim} // '', qr/walarchive-decode died on it 3 times: it was terminated by signal 9/, '... and why');
 	disarm_faults($host);
 	is_deeply(verify("'prod'"), {}, 'until it can be read');
