@@ -128,7 +128,7 @@ COMMENT ON COLUMN walarchive.gap.from_lsn IS 'first byte that is missing';
 COMMENT ON COLUMN walarchive.gap.to_lsn IS 'first byte that is there again';
 COMMENT ON COLUMN walarchive.gap.cause IS 'why, as the receiver saw it; missing_file: a file that should lie between others is not there';
 COMMENT ON COLUMN walarchive.gap.detected_at IS 'when it was found';
-COMMENT ON COLUMN walarchive.gap.closed_at IS 'when the WAL turned up; NULL while it is missing';
+COMMENT ON COLUMN walarchive.gap.closed_at IS 'when the WAL turned up, or was removed by expire() with all before it; NULL while it is missing';
 
 -- What the records say.  Rows are known by where their record starts, so that
 -- decoding it again adds nothing.

@@ -476,6 +476,7 @@ BEGIN
 	DELETE FROM walarchive.timeline t WHERE t.source = rescan.source;
 	DELETE FROM walarchive.gap g WHERE g.source = rescan.source;
 	DELETE FROM walarchive.backup b WHERE b.source = rescan.source AND b.state = 'failed';
+	DELETE FROM walarchive.removed_wal w WHERE w.source = rescan.source;
 	PERFORM walarchive.forget_decoded(rescan.source);
 	PERFORM walarchive.forget_relations(rescan.source);
 	DELETE FROM walarchive.event e WHERE e.source = rescan.source AND e.journal_offset IS NOT NULL;

@@ -271,6 +271,9 @@ BEGIN
 				AND g.from_lsn >= line.from_lsn
 				AND g.to_lsn <= line.to_lsn
 				AND g.closed_at IS NULL;
+		ELSIF line.kind = 'expired' AND line.to_lsn IS NOT NULL THEN
+			PERFORM walarchive.note_removed_wal(p_source, line.system_identifier, line.timeline,
+												line.to_lsn, line.occurred_at);
 		ELSIF line.kind = 'timeline' THEN
 			-- at least that the timeline exists and where it came from
 			INSERT INTO walarchive.timeline AS t
@@ -328,13 +331,20 @@ BEGIN
 				AND s.end_lsn > g.from_lsn) >= g.to_lsn - g.from_lsn;
 
 	WITH open_gap AS MATERIALIZED (
-		SELECT g.timeline,
-			   pg_catalog.range_agg(pg_catalog.numrange(g.from_lsn - '0/0'::pg_lsn, g.to_lsn - '0/0'::pg_lsn)) AS missing
-		FROM walarchive.gap g
-		WHERE g.source = p_source
-			AND g.system_identifier = p_system_identifier
-			AND g.closed_at IS NULL
-		GROUP BY g.timeline
+		-- gaps that are known, and what was removed because nobody needed it
+		SELECT k.timeline,
+			   pg_catalog.range_agg(pg_catalog.numrange(k.from_lsn - '0/0'::pg_lsn, k.to_lsn - '0/0'::pg_lsn)) AS missing
+		FROM (SELECT g.timeline, g.from_lsn, g.to_lsn
+			  FROM walarchive.gap g
+			  WHERE g.source = p_source
+				AND g.system_identifier = p_system_identifier
+				AND g.closed_at IS NULL
+			  UNION ALL
+			  SELECT w.timeline, '0/0', w.to_lsn
+			  FROM walarchive.removed_wal w
+			  WHERE w.source = p_source
+				AND w.system_identifier = p_system_identifier) k
+		GROUP BY k.timeline
 	), present AS (
 		SELECT s.timeline, s.start_lsn, s.end_lsn
 		FROM walarchive.segment s
@@ -509,6 +519,7 @@ BEGIN
 	DELETE FROM walarchive.timeline t
 	WHERE t.source = p_source AND t.system_identifier <> ALL (p_clusters);
 	PERFORM walarchive.forget_verified(p_source, p_clusters);
+	PERFORM walarchive.forget_retention(p_source, p_clusters);
 	DELETE FROM walarchive.decode_progress d
 	WHERE d.source = p_source AND d.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.restore_point r
@@ -642,6 +653,7 @@ BEGIN
 	PERFORM walarchive.forget_decoded(p_source);
 	PERFORM walarchive.forget_verified(p_source, '{}');
 	PERFORM walarchive.forget_backups(p_source, '{}');
+	PERFORM walarchive.forget_retention(p_source, '{}');
 	DELETE FROM walarchive.index_progress p WHERE p.source = p_source;
 	PERFORM walarchive.forget_relations(p_source);
 	-- else the last line of the journal tells it

@@ -159,7 +159,13 @@ BEGIN
 	END IF;
 	INSERT INTO walarchive.file_sum AS f (source, system_identifier, name, sha256)
 	SELECT DISTINCT ON (l.name) p_source, p_system_identifier, l.name, l.sha256
-	FROM ROWS FROM (pg_catalog.unnest(p_name), pg_catalog.unnest(p_sha256)) WITH ORDINALITY AS l (name, sha256, n)
+	FROM ROWS FROM (pg_catalog.unnest(p_name), pg_catalog.unnest(p_sha256), pg_catalog.unnest(p_timeline),
+					pg_catalog.unnest(p_start_lsn)) WITH ORDINALITY AS l (name, sha256, timeline, start_lsn, n)
+	-- lines of files that expire() had removed may be left
+	WHERE NOT (walarchive.wal_was_removed(p_source, p_system_identifier, l.timeline, l.start_lsn)
+			   AND NOT EXISTS (SELECT 1 FROM walarchive.segment g
+							   WHERE g.source = p_source AND g.system_identifier = p_system_identifier
+								AND g.timeline = l.timeline AND g.start_lsn = l.start_lsn))
 	ORDER BY l.name, l.n DESC
 	ON CONFLICT (source, system_identifier, name) DO UPDATE SET in_file = true
 		WHERE NOT f.in_file AND f.sha256 = excluded.sha256;

@@ -115,6 +115,22 @@ extern void wa_register_slot(int slot, const WaSlotControl *control,
  */
 extern bool wa_register_journal(const char *source, bool *full);
 
+/* ---- expire.c ---- */
+
+/*
+ * Do a piece of what expire() has decided for a source.  The caller holds the
+ * slot's indexer_pid.  Returns false if there is nothing left to do, or nothing
+ * that could be done now.  Raises errors.
+ */
+extern bool wa_remove_expired(const char *source);
+
+/*
+ * Was the segment that starts at 'start' removed by expire(), so that it is not
+ * missing?  In a transaction of its own.
+ */
+extern bool wa_wal_was_removed(const char *source, uint64 sysid, TimeLineID tli,
+							   XLogRecPtr start);
+
 /* ---- relation_names.c ---- */
 
 /*

@@ -82,6 +82,7 @@ typedef struct SlotMemory
 	bool decoded;           /* all that there was when files were last compared is decoded */
 	bool failed;            /* not again in this process's life */
 	bool hash_due;          /* there may be finished files without checksums */
+	bool expire_due;        /* there may be something that expire() has decided upon */
 	int hash_deaths;        /* of the decoder, one after the other */
 	uint64 hash_segno;      /* segment that decoding had come to when they were looked for */
 	TimestampTz windows_at; /* when windows of backups were last looked at */
@@ -274,6 +275,7 @@ register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, u
 	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
 	memory[i].hash_due = true;
 	memory[i].hash_deaths = 0;
+	memory[i].expire_due = true;
 	wa_register_slot(i, control, &memory[i].full, finished);
 	if (memory[i].full)
 		memory[i].decoded = false;
@@ -342,6 +344,20 @@ decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	} while (more && !is_catching_up() &&
 			 !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
 	return more;
+}
+
+/* Remove what has expired for one turn; true if there is more. */
+static bool
+expire_turn(int i, const WaSlotControl *control)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		memory[i].expire_due = wa_remove_expired(control->name);
+	} while (memory[i].expire_due && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
+	return memory[i].expire_due;
 }
 
 /* Has decoding passed the end of a segment since checksums were looked for? */
@@ -426,7 +442,12 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			more = true;
 		}
 		if (slot_has_chores(i))
+		{
 			(void) wa_backup_chores(i, control->name);
+			memory[i].expire_due = true;
+		}
+		if (memory[i].expire_due)
+			more |= expire_turn(i, control);
 		if (slot_has_wal(i, control, stat))
 			more |= decode_turn(i, control, stat);
 		if (!more ||
@@ -490,7 +511,7 @@ index_sources(bool *more)
 			wa_read_stat(i, stat);
 			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat) ||
 				 slot_has_chores(i) ||
-				 (memory[i].hash_due && !memory[i].failed)) &&
+				 ((memory[i].hash_due || memory[i].expire_due) && !memory[i].failed)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{
 				*more |= index_slot(i, control, stat);

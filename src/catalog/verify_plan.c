@@ -32,7 +32,7 @@
 #define MAX_STRANGERS 10
 #define MAX_HISTORY_LEN (1024 * 1024)
 
-/* WAL that the receiver could not get. */
+/* WAL that the receiver could not get, or that is not wanted any more. */
 typedef struct Gap
 {
 	TimeLineID tli;
@@ -315,7 +315,7 @@ add_catalog(Planner *p)
 	wa_catalog_commit();
 }
 
-/* WAL that the receiver could not get. */
+/* WAL that the receiver could not get, and what expire() had removed. */
 static void
 read_gaps(Planner *p)
 {
@@ -328,7 +328,9 @@ read_gaps(Planner *p)
 	values[1] = Int64GetDatum((int64) p->sysid);
 	if (SPI_execute_with_args("SELECT g.timeline, g.from_lsn, g.to_lsn FROM walarchive.gap g "
 							  "WHERE g.source OPERATOR(pg_catalog.=) $1 AND g.system_identifier OPERATOR(pg_catalog.=) $2 "
-							  "AND g.closed_at IS NULL AND g.cause OPERATOR(pg_catalog.<>) 'missing_file'",
+							  "AND g.closed_at IS NULL AND g.cause OPERATOR(pg_catalog.<>) 'missing_file' "
+							  "UNION ALL SELECT w.timeline, '0/0', w.to_lsn FROM walarchive.removed_wal w "
+							  "WHERE w.source OPERATOR(pg_catalog.=) $1 AND w.system_identifier OPERATOR(pg_catalog.=) $2",
 							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not list gaps");
 	p->gaps = (int) SPI_processed;

@@ -181,6 +181,10 @@ add_damage(Run *run, const WaMsgDamage *damage, const char *rest)
 
 	if (is_blamed(run, name))
 		return;
+	/* it was there when files were listed, and went because nobody needs it */
+	if (damage->kind == WA_DAMAGE_MISSING && damage->segment_lsn != 0 &&
+		wa_wal_was_removed(run->job->source, run->sysid, damage->tli, damage->segment_lsn))
+		return;
 
 	/* those that were right before are not to undo it */
 	enter_good(run);

@@ -17,6 +17,9 @@
 #include "verify_sums.h"
 #include "wal_hash.h"
 
+/* How often a file that is replaced meanwhile is looked at again. */
+#define MAX_TRIES 10
+
 /*
  * Compare lines of wal.sha256 with the catalog's copies.  Returns the number of
  * the first one that differs, -1 if none does.  A line that the catalog should
@@ -59,19 +62,32 @@ compare_lines(const char *source, uint64 sysid, const WaSumLine *line, int count
 	return (int) wrong - 1;
 }
 
-WaSumsState
-wa_check_sums(const char *source, uint64 sysid, int64 *offset, char *text,
-			  size_t size)
+/* Up to which byte the catalog has the file; -1: the source is gone. */
+static int64
+known_size(const char *source, uint64 sysid)
+{
+	Oid types[2] = {TEXTOID, INT8OID};
+	Datum values[2];
+	int64 known;
+
+	wa_catalog_begin("comparing checksums");
+	values[0] = CStringGetTextDatum(source);
+	values[1] = Int64GetDatum((int64) sysid);
+	known = wa_catalog_call("SELECT walarchive.sums_position($1, $2)", 2, types, values, NULL);
+	wa_catalog_commit();
+	return known;
+}
+
+static WaSumsState
+check_sums_once(const char *source, uint64 sysid, int64 known, int64 *offset, char *text,
+				size_t size)
 {
 	const char *problem = wa_sums_problem(source, sysid);
 	WaSumsState state = WA_SUMS_GOOD;
 	WaSumLine *line;
 	uint64 *start;
-	Oid types[2] = {TEXTOID, INT8OID};
-	Datum values[2];
 	uint64 file_size;
 	uint64 at = 0;
-	int64 known;
 	bool more = true;
 	FILE *sums;
 
@@ -81,12 +97,6 @@ wa_check_sums(const char *source, uint64 sysid, int64 *offset, char *text,
 		strlcpy(text, problem, size);
 		return WA_SUMS_UNREADABLE;
 	}
-	wa_catalog_begin("comparing checksums");
-	values[0] = CStringGetTextDatum(source);
-	values[1] = Int64GetDatum((int64) sysid);
-	known = wa_catalog_call("SELECT walarchive.sums_position($1, $2)", 2, types, values, NULL);
-	wa_catalog_commit();
-
 	sums = wa_open_sums(source, sysid, &file_size);
 	if (sums == NULL)
 	{
@@ -143,6 +153,21 @@ wa_check_sums(const char *source, uint64 sysid, int64 *offset, char *text,
 	pfree(line);
 	pfree(start);
 	return state;
+}
+
+WaSumsState
+wa_check_sums(const char *source, uint64 sysid, int64 *offset, char *text,
+			  size_t size)
+{
+	/* the indexer may replace the file meanwhile by one without removed files */
+	for (int tries = 0;; tries++)
+	{
+		int64 known = known_size(source, sysid);
+		WaSumsState state = check_sums_once(source, sysid, known, offset, text, size);
+
+		if (state == WA_SUMS_GOOD || tries >= MAX_TRIES || known_size(source, sysid) == known)
+			return state;
+	}
 }
 
 bool
