@@ -24,6 +24,7 @@ SCHEMA = schema/header.sql \
 	schema/control.sql \
 	schema/backup_schedule.sql \
 	schema/verify.sql \
+	schema/backup_verify.sql \
 	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql

@@ -463,7 +463,8 @@ CREATE FUNCTION walarchive.progress_state(
 	OUT bytes_done bigint,
 	OUT current_file text,
 	OUT damaged bigint,
-	OUT started_at timestamptz)
+	OUT started_at timestamptz,
+	OUT label text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'wa_progress_state';

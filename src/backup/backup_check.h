@@ -101,4 +101,10 @@ extern void wa_backup_check_end(WaBackupCheck *check);
 /* The canonical form of a checksum algorithm's name, e.g. "SHA256"; NULL: there is none of that name. */
 extern const char *wa_backup_checksum_name(const char *name);
 
+/*
+ * The algorithm of a manifest's checksums, as its first file says; "NONE" where
+ * there is no such file, or it can't be read so far.
+ */
+extern const char *wa_backup_manifest_algorithm(const char *path);
+
 #endif /* WA_BACKUP_CHECK_H */

@@ -576,3 +576,39 @@ wa_backup_check_manifest(WaBackupCheck *check, const char *path, WaBackupDiffere
 	MemoryContextSwitchTo(before);
 	return compare->differences == 0;
 }
+
+/* ---- what a manifest says of itself ---- */
+
+static bool
+first_file(void *arg, const WaManifestFile *file)
+{
+	*(WaChecksumAlgorithm *) arg = file->algorithm;
+	return false;
+}
+
+const char *
+wa_backup_manifest_algorithm(const char *path)
+{
+	WaChecksumAlgorithm algorithm = WA_CHECKSUM_NONE;
+	WaManifestHandler handler = {first_file, any_range, &algorithm};
+	WaManifestReader *parser = palloc(sizeof(WaManifestReader));
+	char *input = palloc(READ_SIZE);
+	struct stat st;
+	ssize_t n;
+	int fd;
+
+	wa_manifest_begin(parser, &handler);
+	if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+	{
+		fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+		if (fd >= 0)
+		{
+			while ((n = read(fd, input, READ_SIZE)) > 0 && wa_manifest_push(parser, input, n))
+				;
+			CloseTransientFile(fd);
+		}
+	}
+	pfree(input);
+	pfree(parser);
+	return wa_checksum_name(algorithm);
+}

@@ -23,7 +23,7 @@
 #include "shmem.h"
 #include "stat_functions.h"
 
-#define PROGRESS_COLUMNS 12
+#define PROGRESS_COLUMNS 13
 
 PG_FUNCTION_INFO_V1(wa_progress_state);
 
@@ -123,6 +123,8 @@ kind_name(WaProgressKind kind)
 			return "verify";
 		case WA_PROGRESS_INDEX:
 			return "index";
+		case WA_PROGRESS_VERIFY_BACKUP:
+			return "verify_backup";
 	}
 	return NULL;
 }
@@ -164,6 +166,8 @@ wa_progress_state(PG_FUNCTION_ARGS)
 		nulls[9] = (p.current_file[0] == '\0');
 		set_count(values, nulls, 10, p.damaged);
 		values[11] = TimestampTzGetDatum(p.started_at);
+		values[12] = CStringGetTextDatum(wa_clean_text(p.label));
+		nulls[12] = (p.label[0] == '\0');
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

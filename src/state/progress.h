@@ -17,6 +17,7 @@
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 
+#include "../base/backup_label.h"
 #include "../base/source_name.h"
 #include "../base/wal_name.h"
 
@@ -28,7 +29,8 @@ typedef enum WaProgressKind
 {
 	WA_PROGRESS_NONE,
 	WA_PROGRESS_VERIFY,
-	WA_PROGRESS_INDEX
+	WA_PROGRESS_INDEX,
+	WA_PROGRESS_VERIFY_BACKUP
 } WaProgressKind;
 
 /* What the work's process says; numbers that it does not know yet are -1. */
@@ -42,8 +44,9 @@ typedef struct WaProgress
 	int64 files_done;
 	int64 bytes_total;
 	int64 bytes_done;
-	int64 damaged;                      /* damaged files found; verify alone */
+	int64 damaged;                      /* damaged files found; verify and verify_backup alone */
 	char current_file[WA_WAL_NAME_LEN]; /* empty: none */
+	char label[WA_BACKUP_LABEL_LEN];    /* of a backup; empty: it is about none */
 	TimestampTz started_at;             /* set by wa_progress_begin */
 } WaProgress;
 
