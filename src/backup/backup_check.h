@@ -77,6 +77,9 @@ extern bool wa_backup_check_archive_end(WaBackupCheck *check);
  */
 extern const char *wa_backup_check_problem(WaBackupCheck *check, const char **file);
 
+/* The text of one kind of difference, for who wants to tell it from the others. */
+extern const char *const wa_backup_not_in_archives;
+
 /*
  * Called for each difference: path of the file in the data directory (NULL: the
  * backup or the manifest as a whole) and what is wrong, both valid during the

@@ -32,6 +32,8 @@
 /* The manifest's last line, that with its checksum, is shorter. */
 #define LAST_LINE_LEN 1024
 
+const char *const wa_backup_not_in_archives = "it is in the manifest, but not in the archives";
+
 /* A file that was found, in memory; its path and checksum follow it. */
 typedef struct Found
 {
@@ -295,7 +297,7 @@ file_in_pass(void *arg, const WaManifestFile *file)
 		return true;
 	found = bsearch(&key_pointer, compare->found, compare->found_count, sizeof(Found *), found_cmp);
 	if (found == NULL)
-		differ(compare, file->path, "it is in the manifest, but not in the archives");
+		differ(compare, file->path, wa_backup_not_in_archives);
 	else if ((*found)->matched)
 		differ(compare, file->path, "it is in the manifest twice");
 	else

@@ -44,7 +44,8 @@ typedef struct Archive
 	char *name;
 	Oid tablespace; /* 0: the main one */
 	WaCompressionMethod method;
-	int64 size;
+	bool broken;    /* it could not be read to its end */
+	uint64 missing; /* files of the manifest that are not in it */
 } Archive;
 
 typedef struct Verification
@@ -57,7 +58,8 @@ typedef struct Verification
 	bool has_info;
 	WaBackupInfo info;
 	bool has_manifest;
-	List *archives; /* of Archive *, main one last as it was sent */
+	List *archives;  /* of Archive *, main one last as it was sent */
+	Archive *absent; /* the files of all archives that are missing */
 	WaProgress progress;
 } Verification;
 
@@ -205,7 +207,8 @@ look_at(Verification *v, const char *name)
 	archive->name = pstrdup(name);
 	archive->tablespace = tablespace;
 	archive->method = method;
-	archive->size = st.st_size;
+	archive->broken = false;
+	archive->missing = 0;
 	v->archives = lappend(v->archives, archive);
 	v->progress.bytes_total += st.st_size;
 }
@@ -302,7 +305,7 @@ look_at_folder(Verification *v)
 
 /* Push an archive through the check. */
 static void
-read_archive(Verification *v, WaBackupCheck *check, const Archive *archive)
+read_archive(Verification *v, WaBackupCheck *check, Archive *archive)
 {
 	char path[MAXPGPATH];
 	char *buffer = palloc(READ_SIZE);
@@ -332,6 +335,7 @@ read_archive(Verification *v, WaBackupCheck *check, const Archive *archive)
 		{
 			/* a disk that can't read is what this is to find */
 			add_problem(v, archive->name, psprintf("it could not be read: %m"));
+			archive->broken = true;
 			break;
 		}
 		if (n == 0 || !wa_backup_check_data(check, buffer, n))
@@ -352,10 +356,63 @@ read_archive(Verification *v, WaBackupCheck *check, const Archive *archive)
 	pfree(buffer);
 	(void) wa_backup_check_archive_end(check);
 	problem = wa_backup_check_problem(check, &file);
-	if (problem != NULL)
+	/* one that could not be read on has a wrong end as well, of course */
+	if (problem != NULL && !archive->broken)
 		add_problem(v, archive->name, file != NULL ? psprintf("%s (in \"%s\")", problem, file) : problem);
+	if (problem != NULL)
+		archive->broken = true;
 	v->progress.files_done++;
 	wa_progress_set(&v->progress);
+}
+
+/* The archive that has, or should have, a file of the data directory. */
+static Archive *
+archive_of(Verification *v, const char *file)
+{
+	unsigned int oid = 0;
+	Archive *archive;
+
+	if (strncmp(file, "pg_tblspc/", 10) == 0)
+		oid = (unsigned int) strtoul(file + 10, NULL, 10);
+	archive = find_archive(v, (Oid) oid);
+	return archive != NULL ? archive : v->absent;
+}
+
+/*
+ * A difference from the manifest.  The files that were not reached in an archive
+ * are counted: what is wrong with it has been told, and they can be millions.
+ */
+static bool
+add_difference(void *arg, const char *file, const char *problem)
+{
+	Verification *v = arg;
+
+	if (file != NULL && strcmp(problem, wa_backup_not_in_archives) == 0)
+	{
+		Archive *archive = archive_of(v, file);
+
+		if (archive->broken)
+		{
+			archive->missing++;
+			return true;
+		}
+	}
+	return add_problem(arg, file, problem);
+}
+
+static void
+tell_missing(Verification *v)
+{
+	ListCell *cell;
+
+	foreach (cell, v->archives)
+	{
+		Archive *archive = lfirst(cell);
+
+		if (archive->missing > 0)
+			add_problem(v, archive->name,
+						psprintf(UINT64_FORMAT " files of the manifest could not be found in it", archive->missing));
+	}
 }
 
 /* What backup.json says beside what the files do. */
@@ -394,13 +451,16 @@ temporary_folder(void)
 	return folder;
 }
 
-static void
+/* All of the work; not inlined into a function with PG_TRY. */
+static pg_noinline void
 verify(Verification *v, const char *known_manifest)
 {
 	char manifest[MAXPGPATH];
 	WaBackupCheck *check;
 	ListCell *cell;
 
+	v->absent = palloc0(sizeof(Archive));
+	v->absent->broken = true;
 	check_info(v, known_manifest);
 	look_at_folder(v);
 	wa_backup_file_path(manifest, v->source, v->sysid, v->label, "", "backup_manifest");
@@ -410,7 +470,8 @@ verify(Verification *v, const char *known_manifest)
 		read_archive(v, check, lfirst(cell));
 	set_phase(v, "comparing with the manifest", "");
 	if (v->has_manifest)
-		(void) wa_backup_check_manifest(check, manifest, add_problem, v);
+		(void) wa_backup_check_manifest(check, manifest, add_difference, v);
+	tell_missing(v);
 	compare_info(v, wa_backup_check_facts(check));
 	wa_backup_check_end(check);
 }

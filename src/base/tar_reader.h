@@ -32,7 +32,7 @@ typedef enum WaTarType
 typedef struct WaTarEntry
 {
 	WaTarType type;
-	char path[WA_TAR_PATH_LEN]; /* relative; no slash at the end, no "." or ".." in it */
+	char path[WA_TAR_PATH_LEN]; /* relative; without "./" before or a slash behind it, no "." or ".." in it */
 	char link[WA_TAR_LINK_LEN]; /* where a symbolic link leads, as it is */
 	uint64 size;                /* in bytes; 0 unless a file */
 	uint32 mode;
