@@ -76,8 +76,8 @@ verified() { # name, what
 started() { # name, what
 	local name=$1 what=$2 out oid
 	out=$(outside "$primary_major")/$name
-	# the links are right, where they led to at the primary is not
-	rm -f "$out/tablespace_map"
+	# the links are right, where they led to at the primary is not; and a standby's copy would stay one
+	rm -f "$out/tablespace_map" "$out/standby.signal"
 	# shellcheck disable=SC2034,SC2004 # an associative array of ci/cross_major.sh
 	major_of[$name]=$primary_major
 	nodes+=("$name")
