@@ -45,8 +45,8 @@ REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress
 TAP_TESTS = 1
 
 # fuzz targets, with their corpora replayed as unit tests; see test/fuzz/README
-FUZZ = history flat_json wal_name message wal
-UNIT_TESTS = test/unit_base test/unit_wal test/unit_wal_made test/unit_wal_event test/unit_wal_effects \
+FUZZ = history flat_json wal_name message wal tar manifest control
+UNIT_TESTS = test/unit_base test/unit_wal test/unit_wal_made test/unit_wal_event test/unit_wal_effects test/unit_backup \
 	test/unit_backup_schedule $(FUZZ:%=test/fuzz/replay_%)
 
 PG_CONFIG = pg_config

@@ -136,7 +136,12 @@ checksum_is_right(const uint8 *header)
 		return false;
 	for (int i = 0; i < WA_TAR_BLOCK; i++)
 		sum += i >= AT_CHECKSUM && i < AT_CHECKSUM + CHECKSUM_LEN ? ' ' : header[i];
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+	/* a fuzzer finds no checksums: take all but one in 256 */
+	return (wanted & 0xFF) != 0xFF || sum == wanted;
+#else
 	return sum == wanted;
+#endif
 }
 
 /* The entry's path from prefix and name; false: it is none. */
