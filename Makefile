@@ -91,7 +91,7 @@ test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.
 unitcheck: $(UNIT_TESTS)
 	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base && \
 		./test/unit_wal test/wal && ./test/unit_wal_made && ./test/unit_wal_event test/wal && ./test/unit_wal_effects && \
-		./test/unit_backup_schedule
+		./test/unit_backup_schedule && ./test/unit_backup test/control
 
 .PHONY: regress-folder
 regress-folder:
