@@ -251,6 +251,20 @@ is(sql("SELECT files > 20, bytes > 20 * 1048576, damaged FROM walarchive.verific
 is(sql('SELECT count(*) FROM walarchive.stat_progress_verify'), '0', 'no progress is shown any more');
 
 # ---- whatever is done to a file ----
+# (the indexer would enter in the catalog what it meets meanwhile)
+
+sub set_indexers
+{
+	my ($number) = @_;
+	$host->safe_psql('postgres', "ALTER SYSTEM SET walarchive.max_indexers = $number");
+	$host->reload;
+	return if $number > 0;
+	wait_for('the indexers to leave', sub {
+		sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'walarchive indexer%')) eq '0' })
+	  or BAIL_OUT('indexers do not leave');
+	return;
+}
+set_indexers(0);
 
 my @files = grep { /^[0-9A-F]{24}$/ } wal_files($dir);
 my @second = grep { /^00000002/ } @files;
@@ -361,6 +375,7 @@ repair($second[-1]);
 is_deeply(verify("'prod'"), {}, 'repaired: nothing is found any more');
 is(sql("SELECT count(*) FROM walarchive.damage"), '0', 'no damage is noted');
 is(sql("SELECT count(*) FROM walarchive.segment WHERE damage IS NOT NULL"), '0', 'at no segment either');
+set_indexers(2);
 
 # ---- what is said about it, and what goes on meanwhile ----
 
@@ -383,7 +398,8 @@ wait_archived($host, 'prod', $standby);
 is(stat_of($host, 'prod', 'state'), 'streaming', 'streaming goes on');
 repair($victim, $files[1]);
 is_deeply(verify("'prod'"), {}, 'repaired');
-is(sql(q(SELECT severity FROM walarchive.health WHERE source = 'prod' AND "check" = 'damage')), 'ok', 'health is well again');
+# (unknown while files and catalog are being compared)
+ok(wait_for('health', sub { sql(q(SELECT severity FROM walarchive.health WHERE source = 'prod' AND "check" = 'damage')) eq 'ok' }), 'health is well again');
 ok(wait_event($host, 'prod', 'damage_gone'), 'an event says so');
 
 # ---- ranges ----
