@@ -139,10 +139,10 @@ cross_backup() {
 			wait "$load_pid"
 			continue
 		fi
+		catalogued "$label" full "$what"
 		wait "$load_pid"
 		wait_indexed
 		copy_wal
-		catalogued "$label" full "$what"
 		unpack "$label" "full_$n"
 		verified "full_$n" "$what"
 		started "full_$n" "$what"
@@ -175,11 +175,11 @@ cross_backup() {
 	at "$primary_major" pgbench -h 127.0.0.1 -p "${port_of[primary]}" -U postgres -n -c 2 -T 5 postgres >/dev/null 2>&1 &
 	load_pid=$!
 	label=$(take_backup ", compression => 'client-zstd', conninfo => 'host=127.0.0.1 port=${port_of[standby]} user=postgres'") || bad "$what"
+	[[ -z $label ]] || catalogued "$label" full "$what" t
 	wait "$load_pid"
 	if [[ -n $label ]]; then
 		wait_indexed
 		copy_wal
-		catalogued "$label" full "$what" t
 		unpack "$label" of_standby
 		verified of_standby "$what"
 		started of_standby "$what"
@@ -200,8 +200,8 @@ cross_backup() {
 			label=$(take_backup ", kind => 'incremental', compression => '$compression'") || return
 			is "$what: builds on the one before" "$(value host "SELECT parent FROM walarchive.backup WHERE label = '$label'")" "$previous"
 		fi
-		wait_indexed
 		catalogued "$label" "$([[ -z $previous ]] && echo full || echo incremental)" "$what"
+		wait_indexed
 		copy_wal
 		unpack "$label" "link_$n"
 		verified "link_$n" "$what"

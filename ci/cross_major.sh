@@ -4,7 +4,7 @@
 #   ci/cross_major.sh [--pg-config PATH] [--no-build] [--keep] [index] [backup] [HOST:PRIMARY...]
 #
 #   HOST:PRIMARY       majors of the archive host and of the primary (default: 15:17 15:18 18:15)
-#   index, backup      which part (default: index)
+#   index, backup      only this part (default: both)
 #   --pg-config PATH   of the PostgreSQL 15 that stands here (default: /usr/lib/postgresql/15/bin/pg_config)
 #   --no-build         take the walarchive that is installed
 #   --keep             leave the servers' folders
@@ -33,7 +33,7 @@ while (($# > 0)); do
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#parts[@]} > 0)) || parts=(index)
+((${#parts[@]} > 0)) || parts=(index backup)
 ((${#pairs[@]} > 0)) || pairs=(15:17 15:18 18:15)
 
 pgroot=${PGROOT:-$here/../shared/tools/pgroot}

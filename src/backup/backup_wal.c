@@ -23,6 +23,7 @@
 
 #include "../base/wal_name.h"
 #include "../state/archive_dir.h"
+#include "../state/shmem.h"
 #include "backup_worker.h"
 
 /* How long a source may be connecting, or be behind on an older timeline. */
@@ -30,6 +31,9 @@
 
 /* More segments than this are not looked at one by one. */
 #define MAX_SEGMENTS_LOOKED_AT 100000
+
+/* How long the catalog is waited for. */
+#define ROW_MS 10000
 
 #define MAX_HISTORY_LEN (1024 * 1024)
 
@@ -258,6 +262,24 @@ wal_has_come(WaBackup *b, WaHistory *history)
 	return entry != NULL && entry->end >= b->info.stop_lsn;
 }
 
+/*
+ * What comes next may need the backup's row, and that it is called usable.  The
+ * backup is good without it: a catalog that is locked or broken is not waited
+ * for any longer than ROW_MS.
+ */
+static void
+wait_for_row(WaBackup *b)
+{
+	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROW_MS);
+	uint64 written = wa_tell_indexer(b);
+	int slot;
+
+	while ((slot = wa_find_slot(b->request.source)) >= 0 &&
+		   pg_atomic_read_u64(&wa_shared->slot[slot].backups_judged) < written &&
+		   GetCurrentTimestamp() < limit)
+		nap(20);
+}
+
 void
 wa_wait_for_wal(WaBackup *b)
 {
@@ -266,4 +288,5 @@ wa_wait_for_wal(WaBackup *b)
 	while (!wal_has_come(b, history))
 		nap(50);
 	pfree(history);
+	wait_for_row(b);
 }

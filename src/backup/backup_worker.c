@@ -72,15 +72,16 @@ wa_backup_phase(WaBackup *b, WaBackupPhase phase)
 	set_ps_display(wa_backup_phase_name(phase));
 }
 
-/* Have an indexer look at the disk and the journal. */
-static void
-tell_indexer(WaBackup *b)
+uint64
+wa_tell_indexer(WaBackup *b)
 {
 	int slot = wa_find_slot(b->request.source);
+	uint64 written = 0;
 
 	if (slot >= 0)
-		pg_atomic_fetch_add_u64(&wa_shared->slot[slot].backups_written, 1);
+		written = pg_atomic_add_fetch_u64(&wa_shared->slot[slot].backups_written, 1);
 	wa_wake_launcher();
+	return written;
 }
 
 void
@@ -113,7 +114,7 @@ wa_backup_event(WaBackup *b, const char *kind, const char *severity, const char 
 				 errmsg("could not write to the journal of source \"%s\": %m", b->request.source),
 				 errdetail("%s", entry->message)));
 	pfree(entry);
-	tell_indexer(b);
+	(void) wa_tell_indexer(b);
 }
 
 /* ---- before it starts ---- */
@@ -211,7 +212,7 @@ remove_leftovers(WaBackup *b)
 					 errmsg("could not write to the journal of source \"%s\": %m", source)));
 		wa_remove_backup(source, sysid, lfirst(lc));
 		pfree(entry);
-		tell_indexer(b);
+		(void) wa_tell_indexer(b);
 	}
 }
 

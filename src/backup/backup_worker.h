@@ -64,6 +64,12 @@ extern PGDLLEXPORT void wa_backup_main(Datum main_arg);
 extern void wa_backup_phase(WaBackup *b, WaBackupPhase phase);
 
 /*
+ * Have an indexer look at the disk and the journal.  Returns the count of
+ * backups_written that stands for this.
+ */
+extern uint64 wa_tell_indexer(WaBackup *b);
+
+/*
  * Write a line of the journal: 'kind' backup_started, backup_finished or
  * backup_failed.  A line that can't be written is told in the server's log.
  */
@@ -98,7 +104,10 @@ extern void wa_check_streaming(WaBackup *b);
  */
 extern void wa_check_coverage(WaBackup *b);
 
-/* Wait until the WAL up to the backup's end is archived and checked, or a cancellation. */
+/*
+ * Wait until the WAL up to the backup's end is archived and checked, and the
+ * catalog says so, if it can, or a cancellation.
+ */
 extern void wa_wait_for_wal(WaBackup *b);
 
 /*

@@ -453,7 +453,10 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 		if (!more ||
 			TimestampDifferenceExceeds(memory[i].windows_at, GetCurrentTimestamp(), WINDOWS_MS))
 		{
+			uint64 indexed = pg_atomic_read_u64(&wa_shared->slot[i].backups_indexed);
+
 			wa_refresh_windows(control->name, &decoder);
+			pg_atomic_write_u64(&wa_shared->slot[i].backups_judged, indexed);
 			memory[i].windows_at = GetCurrentTimestamp();
 		}
 		/* checksums come last: they are of files whose records are checked */

@@ -96,6 +96,7 @@ startup_shmem(void)
 			pg_atomic_init_u32(&slot->plan_count, 0);
 			pg_atomic_init_u64(&slot->backups_written, 0);
 			pg_atomic_init_u64(&slot->backups_indexed, 0);
+			pg_atomic_init_u64(&slot->backups_judged, 0);
 			pg_atomic_init_u64(&slot->backups_mirrored, PG_UINT64_MAX); /* look once */
 		}
 	}

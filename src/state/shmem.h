@@ -188,6 +188,7 @@ typedef struct WaSourceSlot
 
 	pg_atomic_uint64 backups_written;  /* grows when a backup worker has written to disk and journal */
 	pg_atomic_uint64 backups_indexed;  /* backups_written at the last pass */
+	pg_atomic_uint64 backups_judged;   /* backups_indexed when it was last said which backups are usable */
 	pg_atomic_uint64 backups_mirrored; /* host.catalog_changes when notes and removals of backups were last looked for */
 
 	pg_atomic_uint32 plan_count;
