@@ -1,6 +1,14 @@
 -- Scheduled base backups.  The schedule is a part of the source's settings; the
 -- launcher follows it, and goes by the files when the catalog can't be read.
 
+CREATE FUNCTION walarchive.check_compression(compression text)
+RETURNS void
+LANGUAGE c IMMUTABLE STRICT
+AS 'MODULE_PATHNAME', 'wa_check_compression';
+REVOKE ALL ON FUNCTION walarchive.check_compression(text) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.check_compression(text) IS
+'private: raise an error if backups cannot be compressed like this';
+
 CREATE FUNCTION walarchive.schedule_backups(
 	source text,
 	full_interval interval,
@@ -49,14 +57,11 @@ BEGIN
 		RAISE EXCEPTION 'jitter must not be negative or longer than full_interval'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF schedule_backups.compression IS NULL
-		OR schedule_backups.compression !~ '^((client|server)-)?(none|gzip|lz4|zstd)(:[a-z0-9=,]+)?$'
-		OR pg_catalog.length(schedule_backups.compression) > 63
-	THEN
-		RAISE EXCEPTION 'invalid compression "%"', schedule_backups.compression
-			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Write it as for pg_basebackup, for example "zstd", "client-zstd:level=3,workers=2", "server-lz4" or "none".';
+	IF schedule_backups.compression IS NULL THEN
+		RAISE EXCEPTION 'compression must not be null'
+			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	PERFORM walarchive.check_compression(schedule_backups.compression);
 	IF schedule_backups.max_rate NOT BETWEEN 32 AND 1048576 THEN
 		RAISE EXCEPTION 'max_rate must be between 32 and 1048576 kB per second'
 			USING ERRCODE = 'invalid_parameter_value';
@@ -126,7 +131,8 @@ CREATE FUNCTION walarchive.backup_plan(
 	OUT last_incremental timestamptz,
 	OUT last_failure timestamptz,
 	OUT failures integer,
-	OUT last_error text)
+	OUT last_error text,
+	OUT scheduled_at timestamptz)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 16
 AS 'MODULE_PATHNAME', 'wa_backup_plan';
@@ -155,7 +161,8 @@ SELECT s.name AS source,
 	   p.next_attempt,
 	   p.waiting_for
 FROM walarchive.source s
-	LEFT JOIN walarchive.backup_plan() p ON p.source = s.name
+	-- the launcher may not know of a change yet
+	LEFT JOIN walarchive.backup_plan() p ON p.source = s.name AND p.scheduled_at = s.backup_scheduled_at
 WHERE s.backup_full_interval IS NOT NULL;
 REVOKE ALL ON TABLE walarchive.backup_schedule FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.backup_schedule TO pg_monitor;

@@ -55,6 +55,8 @@ typedef struct SourceMemory
 {
 	uint32 generation;
 	uint64 system_identifier;
+	TimestampTz since; /* when the schedule was set: failures before it do not count */
+	bool running;      /* a backup was, when we looked last */
 
 	/* its backups */
 	TimestampTz folder_read; /* 0: not yet, or it is to be read again */
@@ -68,7 +70,7 @@ typedef struct SourceMemory
 	uint64 journal_offset; /* 0: not read yet */
 	TimestampTz last_failure;
 	int failures;
-	bool quiet; /* the last one is to be repeated soon */
+	bool quiet; /* the last one only came too early */
 	char last_error[WA_PLAN_ERROR_LEN];
 	char started[WA_BACKUP_LABEL_LEN]; /* by us, and no outcome seen yet; empty: none */
 
@@ -107,12 +109,14 @@ local_second(int64 time, void *arg)
 
 /* ---- what there is ---- */
 
-/* An attempt failed at 'time'. */
+/* An attempt failed at 'time'.  What was before the schedule is shown, no more. */
 static void
 note_failure(SourceMemory *m, TimestampTz time, const char *cause, const char *error, bool quiet)
 {
-	m->failures++;
-	if (strcmp(cause, "cancelled") == 0)
+	/* to be asked again later is no failure */
+	if (!quiet && time >= m->since)
+		m->failures++;
+	if (m->failures > 0 && strcmp(cause, "cancelled") == 0)
 		m->failures = Max(m->failures, CANCELLED_FAILURES);
 	m->last_failure = time;
 	m->quiet = quiet;
@@ -120,9 +124,9 @@ note_failure(SourceMemory *m, TimestampTz time, const char *cause, const char *e
 }
 
 /*
- * Whether the backup called 'label' failed for a reason that will be gone
- * soon, as its worker has left it in shared memory; '*error' gets a copy of
- * why it failed, if that is known.
+ * How the worker of the backup called 'label' left it in shared memory: whether
+ * it only came too early, and in '*error' a copy of why it failed, if that is
+ * known.
  */
 static bool
 read_outcome(const char *source, const char *label, char **error)
@@ -136,8 +140,7 @@ read_outcome(const char *source, const char *label, char **error)
 		if (strcmp(request->source, source) != 0 || strcmp(request->label, label) != 0 ||
 			stat->phase != WA_BACKUP_FAILED)
 			continue;
-		if (error)
-			*error = pstrdup(stat->error);
+		*error = pstrdup(stat->error);
 		return stat->retryable;
 	}
 	return false;
@@ -187,21 +190,28 @@ read_attempts(SourceMemory *m, const char *source)
 		if (!valid || (entry->system_identifier != 0 && entry->system_identifier != m->system_identifier))
 			continue;
 		if (strcmp(entry->kind, "backup_finished") == 0)
+		{
 			m->failures = 0;
-		else if (strcmp(entry->kind, "backup_failed") == 0)
-			note_failure(m, entry->time, entry->cause, entry->message,
-						 read_outcome(source, entry->label, NULL));
-		else
+			m->quiet = false;
+		}
+		else if (strcmp(entry->kind, "backup_failed") != 0)
 			continue;
+		else if (strcmp(entry->cause, "host_stopped") != 0)
+			/* what the host's own end interrupted is begun again at once */
+			note_failure(m, entry->time, entry->cause, entry->message,
+						 strcmp(entry->cause, "quiet_standby") == 0);
 		if (strcmp(entry->label, m->started) == 0)
 			m->started[0] = '\0';
 	}
 	FreeFile(file);
 }
 
-/* Read the folder of the cluster's backups, if it has changed. */
+/*
+ * Read the folder of the cluster's backups, if it has changed.  'running': a
+ * backup is, so that a folder without its name yet is none that was left.
+ */
 static void
-read_backups(SourceMemory *m, const char *source, TimestampTz now)
+read_backups(SourceMemory *m, const char *source, bool running, TimestampTz now)
 {
 	char path[MAXPGPATH];
 	struct stat st;
@@ -217,7 +227,7 @@ read_backups(SourceMemory *m, const char *source, TimestampTz now)
 					 errmsg("could not read directory \"%s\": %m", path)));
 		memset(&st, 0, sizeof(st));
 	}
-	if (m->folder_read != 0 &&
+	if (m->folder_read != 0 && running == m->running &&
 		m->folder_changed.tv_sec == st.st_mtim.tv_sec &&
 		m->folder_changed.tv_nsec == st.st_mtim.tv_nsec)
 		return;
@@ -252,8 +262,8 @@ read_backups(SourceMemory *m, const char *source, TimestampTz now)
 		m->chain |= info.server_version >= INCREMENTAL_VERSION;
 	}
 
-	/* the caller knows that none of these is being written */
-	labels = wa_list_backups(source, m->system_identifier, WA_BACKUP_RUNNING_SUFFIX);
+	m->running = running;
+	labels = running ? NIL : wa_list_backups(source, m->system_identifier, WA_BACKUP_RUNNING_SUFFIX);
 	foreach (lc, labels)
 	{
 		struct stat left;
@@ -345,20 +355,37 @@ source_is_ready(int index, const WaSourceSettings *settings, WaBackupPlan *plan)
 	return true;
 }
 
+/*
+ * The next backup is due, and a scheduled one before it is whole and waits for
+ * its WAL to be checked still, for which perhaps nobody is there: it need not
+ * be watched any longer.
+ */
+static void
+relieve(int entry, const char *source)
+{
+	WaBackupRequest *request = palloc(sizeof(WaBackupRequest));
+	WaBackupStat *stat = palloc(sizeof(WaBackupStat));
+
+	(void) wa_read_backup(entry, request, stat);
+	if (request->scheduled && strcmp(request->source, source) == 0 && stat->phase == WA_BACKUP_WAITING)
+		wa_cancel_backup_entry(entry);
+}
+
 static void
 decide(SourceMemory *m, int index, const WaSourceSettings *settings, TimestampTz now,
 	   WaBackupPlan *plan)
 {
 	/* first: what a worker wrote before it left is then seen below */
-	bool running = wa_find_backup(settings->name) >= 0;
+	int entry = wa_find_backup(settings->name);
+	bool running = entry >= 0;
 	WaBackupPast past;
 	WaBackupDue due;
 
-	if (settings->system_identifier != 0 && !running)
+	if (settings->system_identifier != 0)
 	{
 		read_attempts(m, settings->name);
-		read_backups(m, settings->name, now);
-		if (m->started[0] != '\0')
+		read_backups(m, settings->name, running, now);
+		if (m->started[0] != '\0' && !running)
 			note_lost_outcome(m, settings->name, now);
 	}
 
@@ -366,12 +393,12 @@ decide(SourceMemory *m, int index, const WaSourceSettings *settings, TimestampTz
 	past.last_full = m->last_full;
 	past.last_any = Max(m->last_full, m->last_incremental);
 	past.last_failure = Min(m->last_failure, now);
-	past.failures = m->failures;
+	past.failures = m->quiet ? 1 : m->failures;
 	past.quiet = m->quiet;
 	past.chain = m->chain;
 	if (m->interrupted != 0)
 	{
-		past.failures++;
+		past.failures = m->failures + 1;
 		past.last_failure = Max(past.last_failure, Min(m->interrupted, now));
 		past.quiet = false;
 	}
@@ -382,7 +409,7 @@ decide(SourceMemory *m, int index, const WaSourceSettings *settings, TimestampTz
 	plan->last_full = m->last_full;
 	plan->last_incremental = m->last_incremental;
 	plan->last_failure = past.last_failure;
-	plan->failures = past.failures;
+	plan->failures = m->failures + (m->interrupted != 0 ? 1 : 0);
 	switch (due.wait)
 	{
 		case WA_BACKUP_WAIT_NONE:
@@ -399,7 +426,11 @@ decide(SourceMemory *m, int index, const WaSourceSettings *settings, TimestampTz
 			break;
 	}
 	if (running)
+	{
+		if (due.wait == WA_BACKUP_WAIT_NONE && source_is_ready(index, settings, plan))
+			relieve(entry, settings->name);
 		plan->wait = WA_PLAN_RUNNING;
+	}
 	else if (due.due <= now && source_is_ready(index, settings, plan) && due.wait == WA_BACKUP_WAIT_NONE)
 		(void) start_backup(m, settings, plan, now);
 	/* when these end is not known */
@@ -457,21 +488,22 @@ wa_schedule_backups(WaScheduler *scheduler, int index, const WaSourceSettings *s
 	const WaSlotControl *control = &wa_shared->slot[index].control;
 	WaBackupPlan *plan = palloc0(sizeof(WaBackupPlan));
 
-	if (m->generation != control->generation || m->system_identifier != settings->system_identifier)
+	if (m->generation != control->generation || m->system_identifier != settings->system_identifier ||
+		m->since != settings->schedule.since)
 	{
 		memset(m, 0, sizeof(*m));
+		m->since = settings->schedule.since;
 		m->generation = control->generation;
 		m->system_identifier = settings->system_identifier;
 	}
 	plan->generation = control->generation;
 	if (settings->schedule.full_interval == 0)
 	{
-		/* one that is set later begins with what there is then */
-		m->folder_read = 0;
 		show(index, plan);
 		return;
 	}
 	plan->scheduled = true;
+	plan->since = settings->schedule.since;
 	if (now < m->not_before)
 	{
 		*plan = wa_shared->slot[index].plan;

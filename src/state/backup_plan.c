@@ -16,7 +16,7 @@
 #include "shmem.h"
 #include "stat_functions.h"
 
-#define PLAN_COLUMNS 10
+#define PLAN_COLUMNS 11
 
 PG_FUNCTION_INFO_V1(wa_backup_plan);
 
@@ -85,6 +85,7 @@ wa_backup_plan(PG_FUNCTION_ARGS)
 		values[8] = Int32GetDatum(plan->failures);
 		values[9] = CStringGetTextDatum(wa_clean_text(plan->last_error));
 		nulls[9] = (plan->last_error[0] == '\0');
+		values[10] = TimestampTzGetDatum(plan->since);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

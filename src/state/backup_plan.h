@@ -33,6 +33,7 @@ typedef struct WaBackupPlan
 {
 	uint32 generation; /* of the slot's use that it belongs to; else it says nothing */
 	bool scheduled;    /* else the source has no schedule, and nothing below counts */
+	TimestampTz since; /* when the schedule that this follows from was set */
 	WaPlanWait wait;
 	bool incremental;             /* the kind of the next one */
 	TimestampTz due;              /* when it should begin, or should have begun; 0: nothing was decided yet */
