@@ -40,7 +40,7 @@ SHLIB_LINK = $(libpq) -lpthread -lzstd -llz4 -lz
 # pg_regress does not make the parents of its instance's folder, and the
 # archive directory in its configuration has to be absolute
 REGRESS_PREP = regress-folder
-REGRESS = source views privileges errors index decode expire
+REGRESS = source views privileges errors index decode backup expire
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress.conf
 TAP_TESTS = 1
 

@@ -1,6 +1,6 @@
 -- A catalog of :segments segments of 16 MB for source :'source', half of them
 -- on timeline 1, half on timeline 2, a segment every ten seconds, as decoding
--- and verify() would have filled it.  What the source has of its own stays.
+-- and verify() would have filled it, and of :backups base backups.  What the source has of its own stays.
 \set ON_ERROR_STOP on
 BEGIN;
 -- minutes if each row were flushed by itself; nothing of it needs to last
@@ -58,11 +58,31 @@ FROM walarchive.segment s
 WHERE s.source = :'source' AND s.decode_state = 'decoded' AND (s.start_lsn - '0/0'::pg_lsn) % (16777216 * 10::numeric) = 0
 ON CONFLICT DO NOTHING;
 
+-- a backup every so often, of which every seventh is a full one
+INSERT INTO walarchive.backup
+	(source, system_identifier, label, kind, parent, state, timeline, start_lsn, stop_timeline, stop_lsn, consistent_lsn,
+	 started_at, finished_at, server_version, from_standby, compression, checksum_algorithm, manifest_sha256,
+	 size, data_size, files, checksum_failures, edge_lsn, edge_time, earliest_target_time, first_commit_lsn, first_commit_time)
+SELECT s.source, s.system_identifier, 'backup' || b.n, CASE WHEN b.n % 7 = 0 THEN 'full' ELSE 'incremental' END,
+	   CASE WHEN b.n % 7 <> 0 THEN 'backup' || b.n - 1 END, 'waiting', s.timeline, s.start_lsn + 4096, s.timeline,
+	   s.start_lsn + 8192, s.start_lsn + 8192, s.min_commit_time, s.max_commit_time, 150000, false, 'zstd', 'SHA256', repeat('0', 64),
+	   1e9, 4e9, 2000, 0, s.end_lsn, s.max_commit_time, s.min_commit_time, s.start_lsn + 9000, s.first_commit_time
+FROM generate_series(0, :backups - 1) b (n)
+	JOIN walarchive.segment s ON s.source = :'source' AND s.decode_state = 'decoded'
+		AND s.start_lsn = '0/0'::pg_lsn + (1 + b.n * (:segments / :backups)) * 16777216::numeric;
+
 INSERT INTO walarchive.event (source, occurred_at, kind, severity, message)
 SELECT :'source', now() - n * '15 min'::interval, 'state', 'warning', 'connection to the server was lost'
 FROM generate_series(1, :segments / 10) n;
+
+-- as the indexer does
+SELECT walarchive.windows_changed(:'source', true);
+\timing on
+SELECT walarchive.refresh_runs(:'source');
+SELECT walarchive.refresh_windows(:'source');
+\timing off
 COMMIT;
 
 -- as autovacuum would
 VACUUM (ANALYZE) walarchive.segment, walarchive.timeline, walarchive.gap, walarchive.restore_point,
-	walarchive.destructive_commit, walarchive.event, walarchive.source, walarchive.index_progress, walarchive.decode_progress;
+	walarchive.destructive_commit, walarchive.event, walarchive.backup, walarchive.backup_window, walarchive.wal_run, walarchive.source, walarchive.index_progress, walarchive.decode_progress;

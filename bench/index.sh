@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154 # variables of bench/run.sh
 # The cases of bench/run.sh about the index: decode, index, catalog. Sourced by it, and uses its functions and variables.
 
-decode_mb=${BENCH_DECODE_MB:-1024} segments=${BENCH_SEGMENTS:-1000000} lookups=${BENCH_LOOKUPS:-21}
+decode_mb=${BENCH_DECODE_MB:-1024} segments=${BENCH_SEGMENTS:-1000000} backups=${BENCH_BACKUPS:-1000} lookups=${BENCH_LOOKUPS:-21}
 
 # --- decode: walarchive-decode --format=stats against pg_waldump --stats ---
 decode_program() {
@@ -216,7 +216,7 @@ catalog() {
 	# else it would look for the files
 	without_indexers
 	say "entering $segments segments in the catalog"
-	quietly "$bin/psql" -X -q -h "$sockets" -p "$archive_port" -d postgres -v "source=$source" -v "segments=$segments" -f "$dir/checkout/bench/catalog.sql"
+	quietly "$bin/psql" -X -q -h "$sockets" -p "$archive_port" -d postgres -v "source=$source" -v "segments=$segments" -v "backups=$backups" -f "$dir/checkout/bench/catalog.sql"
 	[[ $(archive -c "SELECT sum(segments) >= 0.99 * $segments FROM walarchive.timeline WHERE source = '$source'") == t ]] || die "the segments are not there"
 	for ((n = 1; n <= lookups; n++)); do
 		for view in $(catalog_views); do look_up "$view" "SELECT * FROM walarchive.$view"; done

@@ -94,12 +94,18 @@ BEGIN
 			earliest_target_time = CASE WHEN excluded.start_lsn = b.start_lsn AND excluded.stop_lsn = b.stop_lsn THEN b.earliest_target_time END,
 			first_commit_lsn = CASE WHEN excluded.start_lsn = b.start_lsn AND excluded.stop_lsn = b.stop_lsn THEN b.first_commit_lsn END,
 			first_commit_time = CASE WHEN excluded.start_lsn = b.start_lsn AND excluded.stop_lsn = b.stop_lsn THEN b.first_commit_time END,
-			-- notes that are not in the file yet win
-			pinned_until = CASE WHEN b.notes_revision = b.notes_written AND b.state <> 'failed' THEN excluded.pinned_until ELSE b.pinned_until END,
-			pin_note = CASE WHEN b.notes_revision = b.notes_written AND b.state <> 'failed' THEN excluded.pin_note ELSE b.pin_note END,
-			annotation = CASE WHEN b.notes_revision = b.notes_written THEN excluded.annotation ELSE b.annotation END,
-			verified_at = CASE WHEN b.notes_revision = b.notes_written THEN excluded.verified_at ELSE b.verified_at END,
-			damage = CASE WHEN b.notes_revision = b.notes_written THEN excluded.damage ELSE b.damage END
+			-- notes that are not in the file yet win; else what either has stays, and both get it
+			pinned_until = CASE WHEN b.notes_revision = b.notes_written THEN greatest(b.pinned_until, excluded.pinned_until) ELSE b.pinned_until END,
+			pin_note = CASE WHEN b.notes_revision = b.notes_written AND b.pinned_until IS NULL THEN excluded.pin_note ELSE b.pin_note END,
+			annotation = CASE WHEN b.notes_revision = b.notes_written THEN coalesce(b.annotation, excluded.annotation) ELSE b.annotation END,
+			verified_at = CASE WHEN b.notes_revision = b.notes_written THEN greatest(b.verified_at, excluded.verified_at) ELSE b.verified_at END,
+			damage = CASE WHEN b.notes_revision = b.notes_written THEN coalesce(b.damage, excluded.damage) ELSE b.damage END,
+			notes_revision = b.notes_revision
+				+ CASE WHEN b.notes_revision = b.notes_written
+							AND (b.pinned_until, b.pin_note, b.annotation, b.verified_at, b.damage)
+								IS DISTINCT FROM
+								(excluded.pinned_until, excluded.pin_note, excluded.annotation, excluded.verified_at, excluded.damage)
+							THEN 1 ELSE 0 END
 		WHERE b.state = 'failed'
 			OR (b.info_problem, b.kind, b.parent, b.manifest_sha256, b.start_lsn, b.stop_lsn, b.consistent_lsn, b.timeline,
 				b.stop_timeline, b.finished_at, b.size)

@@ -490,16 +490,16 @@ remove_backup(const char *source, const Chore *c)
 	wa_catalog_commit();
 }
 
-bool
-wa_backup_chores(int slot, const char *source)
+void
+wa_backup_chores(int slot, const char *source, bool full)
 {
 	WaSourceSlot *shared = &wa_shared->slot[slot];
 	uint64 seen = pg_atomic_read_u64(&wa_shared->host.catalog_changes);
 	bool left = false;
 	ListCell *lc;
 
-	if (seen == pg_atomic_read_u64(&shared->backups_mirrored))
-		return false;
+	if (!full && seen == pg_atomic_read_u64(&shared->backups_mirrored))
+		return;
 	foreach (lc, read_chores(source))
 	{
 		const Chore *c = lfirst(lc);
@@ -515,5 +515,4 @@ wa_backup_chores(int slot, const char *source)
 	}
 	if (!left)
 		pg_atomic_write_u64(&shared->backups_mirrored, seen);
-	return true;
 }

@@ -148,10 +148,10 @@ extern void wa_register_relations(int slot, const char *source, bool full);
 extern void wa_register_backups(int slot, const char *source, bool full);
 
 /*
- * Write the notes and remove the backups that sessions have asked for.  False
- * if nobody has changed anything.  Raises errors.
+ * Write the notes and remove the backups that sessions have asked for, if any
+ * session has changed anything, or 'full' asks to look.  Raises errors.
  */
-extern bool wa_backup_chores(int slot, const char *source);
+extern void wa_backup_chores(int slot, const char *source, bool full);
 
 /* ---- backup_windows.c ---- */
 

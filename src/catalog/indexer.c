@@ -441,9 +441,9 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			register_news(i, control, stat, finished);
 			more = true;
 		}
-		if (slot_has_chores(i))
+		if (slot_has_chores(i) || (more && memory[i].full))
 		{
-			(void) wa_backup_chores(i, control->name);
+			wa_backup_chores(i, control->name, memory[i].full);
 			memory[i].expire_due = true;
 		}
 		if (memory[i].expire_due)
