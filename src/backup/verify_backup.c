@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/file_perm.h"
+#include "common/file_utils.h"
 #include "common/relpath.h"
 #include "fmgr.h"
 #include "funcapi.h"
