@@ -403,8 +403,8 @@ REVOKE ALL ON FUNCTION walarchive.wal_kept(text, bigint, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.wal_kept(text, bigint, text[]) IS
 'private: from where on the WAL of each timeline has to stay, and why';
 
--- The files of a timeline that may go at all: whole ones, and what a partial one
--- holds on a timeline that was left.
+-- Finished segments may go, and partial ones that nobody can be writing to: those
+-- of timelines that were left, and what a gap has left.
 CREATE FUNCTION walarchive.open_timeline(p_source text, p_system_identifier bigint)
 RETURNS integer
 LANGUAGE sql STABLE
@@ -420,6 +420,27 @@ $$;
 REVOKE ALL ON FUNCTION walarchive.open_timeline(text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.open_timeline(text, bigint) IS
 'private: from this timeline on partial segments may still be written to';
+
+CREATE FUNCTION walarchive.partial_was_left(
+	p_source text,
+	p_system_identifier bigint,
+	p_timeline integer,
+	p_end_lsn pg_lsn,
+	p_open_timeline integer)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+	-- of two neighbours the receiver may go on with the lower one
+	SELECT p_timeline < p_open_timeline
+		OR EXISTS (SELECT 1 FROM walarchive.segment n
+				   WHERE n.source = p_source AND n.system_identifier = p_system_identifier
+					AND n.timeline = p_timeline AND n.start_lsn > p_end_lsn AND n.state = 'finished')
+$$;
+REVOKE ALL ON FUNCTION walarchive.partial_was_left(text, bigint, integer, pg_lsn, integer) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.partial_was_left(text, bigint, integer, pg_lsn, integer) IS
+'private: whether a partial segment will not be written to any more';
 
 -- ---- what goes, and what stays ----
 
@@ -635,7 +656,8 @@ BEGIN
 			END IF;
 			timeline := n.timeline;
 			FOR s IN
-				SELECT g.end_lsn <= n.from_lsn AND (g.state = 'finished' OR g.timeline < partial_from) AS goes,
+				SELECT g.end_lsn <= n.from_lsn
+						   AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from)) AS goes,
 					   pg_catalog.min(g.name) AS first_file, pg_catalog.max(g.name) AS last_file,
 					   pg_catalog.min(g.start_lsn) AS from_lsn, pg_catalog.max(g.end_lsn) AS to_lsn,
 					   pg_catalog.count(*) AS files, pg_catalog.sum(g.size)::bigint AS bytes
@@ -879,7 +901,7 @@ BEGIN
 		FROM walarchive.segment g
 		WHERE g.source = p_source AND g.system_identifier = o.system_identifier AND g.timeline = o.timeline
 			AND g.end_lsn <= up_to
-			AND (g.state = 'finished' OR g.timeline < partial_from);
+			AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from));
 		IF files > 0 THEN
 			what := CASE WHEN o.journaled_lsn >= to_lsn THEN 'files' ELSE 'journal' END;
 			RETURN NEXT;
@@ -887,9 +909,12 @@ BEGIN
 		END IF;
 		IF EXISTS (SELECT 1 FROM walarchive.removal_order r
 				   WHERE r.source = p_source AND r.system_identifier = o.system_identifier AND r.timeline = o.timeline
-					AND r.to_lsn > up_to)
+					AND (r.to_lsn > up_to
+						 OR EXISTS (SELECT 1 FROM walarchive.segment g
+									WHERE g.source = p_source AND g.system_identifier = o.system_identifier
+										AND g.timeline = o.timeline AND g.end_lsn <= r.to_lsn)))
 		THEN
-			-- for a backup on its way out
+			-- for a backup on its way out, or until it is seen that nobody writes to it
 			CONTINUE;
 		END IF;
 		done := coalesce(done, o.system_identifier);
@@ -958,7 +983,7 @@ BEGIN
 		  FROM walarchive.segment g
 		  WHERE g.source = p_source AND g.system_identifier = p_system_identifier AND g.timeline = p_timeline
 			AND g.end_lsn <= up_to
-			AND (g.state = 'finished' OR g.timeline < partial_from)
+			AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from))
 		  ORDER BY g.start_lsn LIMIT p_limit) t;
 	IF taken IS NULL THEN
 		RETURN;
@@ -969,7 +994,7 @@ BEGIN
 			DELETE FROM walarchive.segment g
 			WHERE g.source = p_source AND g.system_identifier = p_system_identifier AND g.timeline = p_timeline
 				AND g.end_lsn <= taken
-				AND (g.state = 'finished' OR g.timeline < partial_from)
+				AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from))
 			RETURNING g.name, g.start_lsn, g.state, g.size
 		), damages AS (
 			DELETE FROM walarchive.damage d
@@ -1030,9 +1055,7 @@ BEGIN
 	WHERE o.source = p_source AND o.system_identifier = p_system_identifier
 		AND NOT EXISTS (SELECT 1 FROM walarchive.segment g
 						WHERE g.source = p_source AND g.system_identifier = p_system_identifier AND g.timeline = o.timeline
-							AND g.end_lsn <= o.to_lsn
-							AND (g.state = 'finished'
-								 OR g.timeline < walarchive.open_timeline(p_source, p_system_identifier)));
+							AND g.end_lsn <= o.to_lsn);
 	GET DIAGNOSTICS done = ROW_COUNT;
 	RETURN done;
 END

@@ -13,7 +13,9 @@
 #include "storage/fd.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/pg_lsn.h"
 
+#include "../state/source_file.h"
 #include "verify_sums.h"
 #include "wal_hash.h"
 
@@ -23,15 +25,16 @@
 /*
  * Compare lines of wal.sha256 with the catalog's copies.  Returns the number of
  * the first one that differs, -1 if none does.  A line that the catalog should
- * have, for the file was read beyond it, and has not, was another one.
+ * have, for the file was read beyond it, and has not, was another one; unless it
+ * is about WAL that expire() had removed.
  */
 static int
-compare_lines(const char *source, uint64 sysid, const WaSumLine *line, int count,
-			  uint64 known)
+compare_lines(const char *source, uint64 sysid, uint32 segment_size, const WaSumLine *line,
+			  int count, uint64 known)
 {
-	Oid types[5] = {TEXTOID, INT8OID, TEXTARRAYOID, BYTEAARRAYOID, BOOLARRAYOID};
-	Datum values[5];
-	ArrayBuildState *array[3] = {NULL};
+	Oid types[7] = {TEXTOID, INT8OID, TEXTARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, INT4ARRAYOID, PG_LSNARRAYOID};
+	Datum values[7];
+	ArrayBuildState *array[5] = {NULL};
 	int64 wrong;
 
 	if (count == 0)
@@ -40,24 +43,31 @@ compare_lines(const char *source, uint64 sysid, const WaSumLine *line, int count
 	for (int i = 0; i < count; i++)
 	{
 		bytea *sum = palloc(VARHDRSZ + sizeof(line[i].sha256));
+		TimeLineID tli = 0;
+		uint64 segno = 0;
+		bool segment = (wa_parse_wal_name(line[i].name, segment_size, &tli, &segno) == WA_FILE_SEGMENT);
 
 		SET_VARSIZE(sum, VARHDRSZ + sizeof(line[i].sha256));
 		memcpy(VARDATA(sum), line[i].sha256, sizeof(line[i].sha256));
 		array[0] = accumArrayResult(array[0], CStringGetTextDatum(line[i].name), false, TEXTOID, CurrentMemoryContext);
 		array[1] = accumArrayResult(array[1], PointerGetDatum(sum), false, BYTEAOID, CurrentMemoryContext);
 		array[2] = accumArrayResult(array[2], BoolGetDatum(line[i].next <= known), false, BOOLOID, CurrentMemoryContext);
+		array[3] = accumArrayResult(array[3], Int32GetDatum((int32) tli), !segment, INT4OID, CurrentMemoryContext);
+		array[4] = accumArrayResult(array[4], LSNGetDatum(wa_segment_start(segno, segment_size)), !segment, PG_LSNOID, CurrentMemoryContext);
 	}
 	values[0] = CStringGetTextDatum(source);
 	values[1] = Int64GetDatum((int64) sysid);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < lengthof(array); i++)
 		values[2 + i] = makeArrayResult(array[i], CurrentMemoryContext);
 	wrong = wa_catalog_call("SELECT coalesce(pg_catalog.min(l.n), 0) "
-							"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) "
-							"WITH ORDINALITY AS l (name, sha256, known, n) "
+							"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), "
+							"pg_catalog.unnest($6), pg_catalog.unnest($7)) "
+							"WITH ORDINALITY AS l (name, sha256, known, timeline, start_lsn, n) "
 							"LEFT JOIN walarchive.file_sum f ON f.source OPERATOR(pg_catalog.=) $1 "
 							"AND f.system_identifier OPERATOR(pg_catalog.=) $2 AND f.name OPERATOR(pg_catalog.=) l.name "
-							"WHERE f.sha256 OPERATOR(pg_catalog.<>) l.sha256 OR (l.known AND f.name IS NULL)",
-							5, types, values, NULL);
+							"WHERE f.sha256 OPERATOR(pg_catalog.<>) l.sha256 OR (l.known AND f.name IS NULL "
+							"AND NOT walarchive.wal_was_removed($1, $2, l.timeline, l.start_lsn))",
+							7, types, values, NULL);
 	wa_catalog_commit();
 	return (int) wrong - 1;
 }
@@ -86,6 +96,7 @@ check_sums_once(const char *source, uint64 sysid, int64 known, int64 *offset, ch
 	WaSumsState state = WA_SUMS_GOOD;
 	WaSumLine *line;
 	uint64 *start;
+	uint32 segment_size;
 	uint64 file_size;
 	uint64 at = 0;
 	bool more = true;
@@ -113,6 +124,8 @@ check_sums_once(const char *source, uint64 sysid, int64 known, int64 *offset, ch
 		return WA_SUMS_DAMAGED;
 	}
 
+	if (!wa_read_cluster_file(source, sysid, &segment_size))
+		segment_size = WA_MIN_SEGMENT_SIZE;
 	line = palloc(WA_BATCH_ROWS * sizeof(WaSumLine));
 	start = palloc(WA_BATCH_ROWS * sizeof(uint64));
 	while (state == WA_SUMS_GOOD && more)
@@ -142,7 +155,7 @@ check_sums_once(const char *source, uint64 sysid, int64 known, int64 *offset, ch
 		}
 		if (sums != NULL)
 			FreeFile(sums);
-		bad = compare_lines(source, sysid, line, count, (uint64) Max(known, 0));
+		bad = compare_lines(source, sysid, segment_size, line, count, (uint64) Max(known, 0));
 		if (bad >= 0)
 		{
 			state = WA_SUMS_DAMAGED;
