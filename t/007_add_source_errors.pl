@@ -159,6 +159,31 @@ wait_streaming($host, 'unchecked');
 wait_archived($host, 'unchecked', $primary);
 is($primary->safe_psql('postgres', q(SELECT usename FROM pg_stat_replication)), 'replicator', 'the passfile is used');
 
+# --- another server for backups ---
+my $other = new_primary('other');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$primary->backup('base');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+$standby->start;
+my @now = (sources => '1');
+fails('backups: password', "$sockets user=replicator passfile=$keys/right", 'must not hold a password', 'passfile', @now,
+	args => "backup_conninfo => \$\$host=db2 password=$secret\$\$");
+fails('backups: nobody there', "$sockets user=replicator passfile=$keys/right", 'Connection refused', 'Check that the server runs', @now,
+	args => "backup_conninfo => 'host=127.0.0.1 port=1'");
+fails('backups: another cluster', "$sockets user=replicator passfile=$keys/right", 'server has system identifier \d+, the archive belongs to \d+',
+	'.', @now, args => "backup_conninfo => \$\$" . conninfo($other) . "\$\$");
+my $kept = receiver_pid($host, 'unchecked');
+my ($refused, undef, $why) = $host->psql('postgres', "SELECT walarchive.alter_source('unchecked', backup_conninfo => \$\$" . conninfo($other) . "\$\$)");
+like($why, qr/system identifier/, 'alter_source refuses another cluster as well');
+$host->safe_psql('postgres', "SELECT walarchive.alter_source('unchecked', backup_conninfo => \$\$" . conninfo($standby) . "\$\$)");
+like($host->safe_psql('postgres', "SELECT backup_conninfo FROM walarchive.source WHERE name = 'unchecked'"), qr/port=${\ $standby->port}/,
+	'a standby of the same cluster will do');
+ok(wait_for('the file', sub { read_file_bytes(archive_dir($host, 'unchecked') . '/source.json') =~ /"backup_conninfo": ?"[^"]*port=${\ $standby->port}/ }),
+	'and is in the settings on disk');
+is(receiver_pid($host, 'unchecked'), $kept, 'the receiver need not know, and goes on');
+$standby->stop;
+$other->stop;
+
 # --- changed again and again: each change starts a new receiver ---
 for my $i (1 .. 10)
 {
