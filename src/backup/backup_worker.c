@@ -45,6 +45,9 @@
 /* For an answer of the server to each small command. */
 #define COMMAND_TIMEOUT_MS 30000
 
+/* So long may somebody else hold the source's lock. */
+#define LOCK_PATIENCE_MS 5000
+
 /* SIGTERM came. */
 static volatile sig_atomic_t shutting_down = false;
 
@@ -122,15 +125,26 @@ wa_backup_event(WaBackup *b, const char *kind, const char *severity, const char 
 static void
 lock_source(WaBackup *b)
 {
+	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCK_PATIENCE_MS);
 	char path[MAXPGPATH];
 
 	wa_source_file_path(path, b->request.source, "backup.lock");
-	b->lock_fd = wa_lock_file(path);
-	if (b->lock_fd < 0)
-		wa_backup_error(b, "busy",
-						errcode(ERRCODE_OBJECT_IN_USE),
-						errmsg("a backup of source \"%s\" is being taken already", b->request.source),
-						errhint("Wait until it is finished, or cancel it with walarchive.cancel_backup."));
+	for (;;)
+	{
+		b->lock_fd = wa_lock_file(path);
+		if (b->lock_fd >= 0)
+			return;
+		/* an indexer that clears up after a crash holds it for a moment */
+		if (GetCurrentTimestamp() >= limit)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	wa_backup_error(b, "busy",
+					errcode(ERRCODE_OBJECT_IN_USE),
+					errmsg("a backup of source \"%s\" is being taken already", b->request.source),
+					errhint("Wait until it is finished, or cancel it with walarchive.cancel_backup."));
 }
 
 static void
@@ -204,7 +218,7 @@ remove_leftovers(WaBackup *b)
 		strlcpy(entry->label, lfirst(lc), sizeof(entry->label));
 		entry->system_identifier = sysid;
 		snprintf(entry->message, sizeof(entry->message),
-				 "backup \"%s\" failed: interrupted by a crash or restart of the archive host", entry->label);
+				 "interrupted by a crash or restart of the archive host");
 		/* the line first: without it nobody would know why the backup is gone */
 		if (wa_journal_append(source, entry) == 0)
 			ereport(ERROR,
@@ -385,8 +399,8 @@ report_failure(WaBackup *b, ErrorData *error)
 	PG_END_TRY();
 	/* one that another backup, or a server that is too quiet, kept from starting is no failure */
 	if (b->lock_fd >= 0 && (!b->retryable || b->started_journalled))
-		wa_backup_event(b, "backup_failed", "warning", word, "%s backup \"%s\" failed: %s",
-						b->request.incremental ? "incremental" : "full", b->request.label, error->message);
+		wa_backup_event(b, "backup_failed", "warning", word, "%s%s%s", error->message,
+						error->detail ? ": " : "", error->detail ? error->detail : "");
 	wa_backup_phase(b, WA_BACKUP_FAILED);
 }
 

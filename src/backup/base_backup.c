@@ -343,7 +343,6 @@ receive_copy(Receiving *r)
 		PQfreemem(message);
 		CHECK_FOR_INTERRUPTS();
 	}
-	end_archive(r);
 }
 
 /* ---- the command ---- */
@@ -698,9 +697,11 @@ wa_receive_base_backup(WaBackup *b)
 	wa_backup_phase(b, WA_BACKUP_STREAMING);
 	receive_copy(r);
 
+	/* an archive that is cut off is the lesser news */
 	result = wa_get_result(b->connection);
-	if (result == NULL)
-		bad_stream(b, "its end is missing");
+	if (result == NULL || PQresultStatus(result) == PGRES_FATAL_ERROR)
+		raise_refusal(b, result);
+	end_archive(r);
 	take_position(b, result, &b->info.stop_lsn, &b->info.stop_tli);
 	if (b->info.stop_lsn < b->info.start_lsn || b->info.stop_tli < b->info.tli)
 		bad_stream(b, "it ends before it starts");
