@@ -67,7 +67,8 @@ BEGIN
 			RAISE EXCEPTION 'source "%" has no backup "%"', source, label
 				USING ERRCODE = 'undefined_object',
 					DETAIL = CASE b.state WHEN 'failed' THEN 'It failed: nothing is left of it.'
-										  WHEN 'deleting' THEN 'It is being deleted.' END,
+										  WHEN 'deleting' THEN 'It is being deleted.'
+										  ELSE 'There is none of this label.' END,
 					HINT = 'The table walarchive.backup lists the backups.';
 		END IF;
 		cluster := b.system_identifier;

@@ -39,6 +39,7 @@ typedef struct Found
 {
 	uint64 size;
 	bool matched;
+	bool again;       /* it was compared in order, and here it is once more */
 	const char *path; /* NUL-terminated */
 	const uint8 *checksum;
 } Found;
@@ -278,6 +279,7 @@ load_found(Compare *compare)
 		memcpy(copy + path_size, checksum, checksum_len);
 		found->size = size;
 		found->matched = false;
+		found->again = false;
 		found->path = copy;
 		found->checksum = (const uint8 *) copy + path_size;
 		compare->found[compare->found_count++] = found;
@@ -292,11 +294,17 @@ file_in_pass(void *arg, const WaManifestFile *file)
 	Found key = {.path = file->path};
 	Found *key_pointer = &key;
 	Found **found;
+	bool compared = compare->index++ < compare->rest_index;
 
-	if (compare->index++ < compare->rest_index || !in_this_pass(compare, file->path))
+	if (!in_this_pass(compare, file->path))
 		return true;
 	found = bsearch(&key_pointer, compare->found, compare->found_count, sizeof(Found *), found_cmp);
-	if (found == NULL)
+	if (compared)
+	{
+		if (found != NULL)
+			(*found)->again = true;
+	}
+	else if (found == NULL)
 		differ(compare, file->path, wa_backup_not_in_archives);
 	else if ((*found)->matched)
 		differ(compare, file->path, "it is in the manifest twice");
@@ -469,7 +477,7 @@ compare_rest(Compare *compare, int fd)
 		{
 			Found *found = compare->found[i];
 
-			if (i > 0 && strcmp(found->path, compare->found[i - 1]->path) == 0)
+			if (found->again || (i > 0 && strcmp(found->path, compare->found[i - 1]->path) == 0))
 				differ(compare, found->path, "it is in the archives twice");
 			else if (!found->matched && (i + 1 == compare->found_count || strcmp(found->path, compare->found[i + 1]->path) != 0))
 				differ(compare, found->path, "it is in the archives, but not in the manifest");

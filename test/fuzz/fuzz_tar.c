@@ -48,7 +48,8 @@ handler(void *arg, WaTarEvent event, const WaTarEntry *entry, const char *data, 
 	{
 		case WA_TAR_BEGIN:
 			MUST(!seen->in_entry);
-			MUST(wa_backup_file_path_is_valid(entry->path) && entry->path[0] != '/' && strstr(entry->path, "../") == NULL);
+			MUST(wa_backup_file_path_is_valid(entry->path) && entry->path[0] != '/' &&
+				 strncmp(entry->path, "../", 3) != 0 && strstr(entry->path, "/../") == NULL);
 			MUST(entry->type == WA_TAR_FILE || entry->size == 0);
 			seen->in_entry = true;
 			seen->bytes = 0;
