@@ -159,9 +159,14 @@ WITH host AS MATERIALIZED (
 		LEFT JOIN LATERAL (SELECT pg_catalog.count(*) AS open_gaps, pg_catalog.sum(g.to_lsn - g.from_lsn) AS missing,
 								  -- what a restore needs lies on the backup's timeline behind its start, and on later ones
 								  pg_catalog.count(*) FILTER (WHERE EXISTS (
-									  SELECT 1 FROM walarchive.backup b
-									  WHERE b.source = g.source AND b.system_identifier = g.system_identifier AND b.state = 'usable'
-										  AND (b.timeline > g.timeline OR (b.timeline = g.timeline AND b.start_lsn >= g.to_lsn)))) AS passed
+									  SELECT 1
+									  FROM walarchive.backup b
+										  JOIN walarchive.source c ON c.name = b.source
+									  WHERE b.source = g.source AND b.state = 'usable'
+										  AND CASE WHEN b.system_identifier = g.system_identifier
+												   THEN b.timeline > g.timeline OR (b.timeline = g.timeline AND b.start_lsn >= g.to_lsn)
+												   -- a cluster that was left
+												   ELSE b.system_identifier = c.system_identifier END)) AS passed
 						   FROM walarchive.gap g
 						   WHERE g.source = s.name AND g.closed_at IS NULL) g ON true
 		LEFT JOIN LATERAL (SELECT g.timeline, g.cause

@@ -347,15 +347,22 @@ remove_leftovers(const char *source, uint64 sysid)
 			 * Who wants to take a backup has to wait for no more than a rename:
 			 * looked at again, because one may have ended just now.
 			 */
-			foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_RUNNING_SUFFIX))
+			PG_TRY();
 			{
-				char *label = lfirst(lc);
+				foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_RUNNING_SUFFIX))
+				{
+					char *label = lfirst(lc);
 
-				tell(source, sysid, label, "backup_failed", "warning",
-					 "interrupted by a crash or restart of the archive host");
-				wa_doom_backup(source, sysid, label, WA_BACKUP_RUNNING_SUFFIX);
+					tell(source, sysid, label, "backup_failed", "warning",
+						 "interrupted by a crash or restart of the archive host");
+					wa_doom_backup(source, sysid, label, WA_BACKUP_RUNNING_SUFFIX);
+				}
 			}
-			close(lock);
+			PG_FINALLY();
+			{
+				close(lock);
+			}
+			PG_END_TRY();
 		}
 	}
 	foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_DELETED_SUFFIX))

@@ -69,6 +69,9 @@
 /* With more to decode, what can be recovered is derived anew this often. */
 #define WINDOWS_MS 10000
 
+/* Folders of backups that could not be read, written or removed wait so long. */
+#define BACKUPS_RETRY_MS 60000
+
 /* Deaths of the decoder after which checksums wait for news. */
 #define MAX_HASH_DEATHS 3
 
@@ -86,6 +89,8 @@ typedef struct SlotMemory
 	int hash_deaths;        /* of the decoder, one after the other */
 	uint64 hash_segno;      /* segment that decoding had come to when they were looked for */
 	TimestampTz windows_at; /* when windows of backups were last looked at */
+	bool backups_full;      /* all folders of backups are to be looked at */
+	TimestampTz backups_not_before;
 } SlotMemory;
 
 static bool counted = false;
@@ -229,8 +234,7 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	if (pg_atomic_read_u32(&slot->index_wanted) != 0 ||
 		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
 		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
-		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed) ||
-		pg_atomic_read_u64(&slot->backups_written) != pg_atomic_read_u64(&slot->backups_indexed))
+		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed))
 		return true;
 	/*
 	 * The open segment has no news of its own, but is to be seen.  It has its
@@ -256,12 +260,21 @@ slot_has_wal(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	return wa_decode_is_due(control, stat, &index);
 }
 
-/* Have sessions changed anything since the source's backups were looked at? */
+/*
+ * Have backup workers written, or sessions changed, anything since the source's
+ * backups were looked at?
+ */
 static bool
-slot_has_chores(int i)
+slot_has_backups(int i)
 {
-	return !memory[i].failed &&
-		   pg_atomic_read_u64(&wa_shared->slot[i].backups_mirrored) !=
+	WaSourceSlot *slot = &wa_shared->slot[i];
+
+	if (memory[i].failed ||
+		(memory[i].backups_not_before != 0 && GetCurrentTimestamp() < memory[i].backups_not_before))
+		return false;
+	return memory[i].backups_full ||
+		   pg_atomic_read_u64(&slot->backups_written) != pg_atomic_read_u64(&slot->backups_indexed) ||
+		   pg_atomic_read_u64(&slot->backups_mirrored) !=
 			   pg_atomic_read_u64(&wa_shared->host.catalog_changes);
 }
 
@@ -278,7 +291,10 @@ register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, u
 	memory[i].expire_due = true;
 	wa_register_slot(i, control, &memory[i].full, finished);
 	if (memory[i].full)
+	{
 		memory[i].decoded = false;
+		memory[i].backups_full = true;
+	}
 	wa_read_control(i, now);
 	if (now->in_use && now->generation == control->generation)
 	{
@@ -358,6 +374,43 @@ expire_turn(int i, const WaSlotControl *control)
 		memory[i].expire_due = wa_remove_expired(control->name);
 	} while (memory[i].expire_due && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
 	return memory[i].expire_due;
+}
+
+/*
+ * Folders of backups and their rows.  A folder that can't be read or removed is
+ * no reason not to index WAL: it is logged, and tried again later.
+ */
+static void
+backup_turn(int i, const WaSlotControl *control)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	memory[i].backups_not_before = 0;
+	PG_TRY();
+	{
+		wa_register_backups(i, control->name, memory[i].backups_full);
+		wa_backup_chores(i, control->name, memory[i].backups_full);
+		memory[i].backups_full = false;
+	}
+	PG_CATCH();
+	{
+		/* not what ends this process */
+		if (ProcDiePending || geterrcode() == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		wa_decoder_close(decoder);
+		decoder = NULL;
+		AbortCurrentTransaction();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(caller);
+		memory[i].backups_not_before =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACKUPS_RETRY_MS);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
 }
 
 /* Has decoding passed the end of a segment since checksums were looked for? */
@@ -441,9 +494,9 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			register_news(i, control, stat, finished);
 			more = true;
 		}
-		if (slot_has_chores(i) || (more && memory[i].full))
+		if (slot_has_backups(i))
 		{
-			wa_backup_chores(i, control->name, memory[i].full);
+			backup_turn(i, control);
 			memory[i].expire_due = true;
 		}
 		if (memory[i].expire_due)
@@ -513,7 +566,7 @@ index_sources(bool *more)
 		{
 			wa_read_stat(i, stat);
 			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat) ||
-				 slot_has_chores(i) ||
+				 slot_has_backups(i) ||
 				 ((memory[i].hash_due || memory[i].expire_due) && !memory[i].failed)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{

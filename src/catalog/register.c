@@ -507,6 +507,5 @@ wa_register_slot(int slot, const WaSlotControl *control, bool *full,
 		wa_catalog_commit();
 	}
 	wa_register_relations(slot, source, *full);
-	wa_register_backups(slot, source, *full);
 	pfree(stat);
 }
