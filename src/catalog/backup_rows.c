@@ -328,43 +328,57 @@ register_cluster(const char *source, uint64 sysid)
 	}
 }
 
+/* Rename what is left of attempts, so that nobody takes it for one. */
+static void
+doom_attempts(const char *source, uint64 sysid)
+{
+	ListCell *lc;
+
+	foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_RUNNING_SUFFIX))
+	{
+		const char *label = lfirst(lc);
+
+		/* the line first: without it nobody would know why it is gone */
+		tell(source, sysid, label, "backup_failed", "warning",
+			 "interrupted by a crash or restart of the archive host");
+		wa_doom_backup(source, sysid, label, WA_BACKUP_RUNNING_SUFFIX);
+	}
+}
+
+/*
+ * The same if nobody takes a backup.  Who wants to has to wait for no more than
+ * the renames.
+ */
+static pg_noinline void
+doom_unlocked_attempts(const char *source, uint64 sysid)
+{
+	char path[MAXPGPATH];
+	int lock;
+
+	wa_source_file_path(path, source, "backup.lock");
+	lock = wa_lock_file(path);
+	if (lock < 0)
+		return;
+	PG_TRY();
+	{
+		/* looked at again, because one may have ended just now */
+		doom_attempts(source, sysid);
+	}
+	PG_FINALLY();
+	{
+		close(lock);
+	}
+	PG_END_TRY();
+}
+
 /* What a crash has left: unfinished attempts, and folders half removed. */
 static void
 remove_leftovers(const char *source, uint64 sysid)
 {
-	char path[MAXPGPATH];
 	ListCell *lc;
 
 	if (wa_list_backups(source, sysid, WA_BACKUP_RUNNING_SUFFIX) != NIL)
-	{
-		int lock;
-
-		wa_source_file_path(path, source, "backup.lock");
-		lock = wa_lock_file(path);
-		if (lock >= 0)
-		{
-			/*
-			 * Who wants to take a backup has to wait for no more than a rename:
-			 * looked at again, because one may have ended just now.
-			 */
-			PG_TRY();
-			{
-				foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_RUNNING_SUFFIX))
-				{
-					char *label = lfirst(lc);
-
-					tell(source, sysid, label, "backup_failed", "warning",
-						 "interrupted by a crash or restart of the archive host");
-					wa_doom_backup(source, sysid, label, WA_BACKUP_RUNNING_SUFFIX);
-				}
-			}
-			PG_FINALLY();
-			{
-				close(lock);
-			}
-			PG_END_TRY();
-		}
-	}
+		doom_unlocked_attempts(source, sysid);
 	foreach (lc, wa_list_backups(source, sysid, WA_BACKUP_DELETED_SUFFIX))
 		wa_remove_doomed_backup(source, sysid, lfirst(lc));
 }
