@@ -224,7 +224,9 @@ remove_leftovers(WaBackup *b)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not write to the journal of source \"%s\": %m", source)));
-		wa_remove_backup(source, sysid, lfirst(lc));
+		/* that form alone: never a whole one of the same name */
+		wa_doom_backup(source, sysid, lfirst(lc), WA_BACKUP_RUNNING_SUFFIX);
+		wa_remove_doomed_backup(source, sysid, lfirst(lc));
 		pfree(entry);
 		(void) wa_tell_indexer(b);
 	}
