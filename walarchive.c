@@ -109,7 +109,7 @@ _PG_init(void)
 	if (max_worker_processes < wa_max_sources + wa_max_indexers + WA_OTHER_WORKERS)
 		ereport(LOG,
 				(errmsg("max_worker_processes is too low for walarchive.max_sources"),
-				 errdetail("%d sources, %d indexers, a launcher, an observer and an upkeep worker need %d background workers, and \"max_worker_processes\" is %d.",
+				 errdetail("%d sources, %d indexers, a launcher, an observer, an upkeep worker and a base backup need %d background workers, and \"max_worker_processes\" is %d.",
 						   wa_max_sources, wa_max_indexers,
 						   wa_max_sources + wa_max_indexers + WA_OTHER_WORKERS, max_worker_processes),
 				 errhint("Set \"max_worker_processes\" to at least %d, more if other extensions use workers.",

@@ -18,7 +18,7 @@ extern PGDLLIMPORT int wa_status_interval; /* ms */
 extern PGDLLIMPORT int wa_receive_timeout; /* ms, 0 disables */
 extern PGDLLIMPORT int wa_min_free_space;  /* MB, 0 disables */
 
-/* Background workers besides those of sources and indexers: launcher, observer, upkeep. */
-#define WA_OTHER_WORKERS 3
+/* Background workers besides those of sources and indexers: launcher, observer, upkeep, a base backup. */
+#define WA_OTHER_WORKERS 4
 
 #endif /* WA_SETTINGS_H */

@@ -200,7 +200,7 @@ ok( wait_for('no worker to be shown',
 				"SELECT count(*) >= 1 FROM walarchive.stat_receiver WHERE cause = 'no_worker' AND state = 'waiting'") eq 't' }),
 	'few workers: the cause is no_worker');
 like(host_health($host, 'workers'),
-	qr/^critical\|\d of 8 sources; up to 13 background workers are wanted and max_worker_processes is 4\|Set max_worker_processes to at least 13/,
+	qr/^critical\|\d of 8 sources; up to 14 background workers are wanted and max_worker_processes is 4\|Set max_worker_processes to at least 14/,
 	'few workers: health says what to set');
 expect_wal('few workers');
 $host->append_conf('postgresql.conf', "max_worker_processes = 16\n");

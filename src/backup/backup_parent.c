@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 
+#include "../base/wal_name.h"
 #include "backup_worker.h"
 
 /* A chain of more backups than this is a circle, or of no use. */
@@ -26,6 +27,33 @@
 #define UPLOAD_TIMEOUT_MS 120000
 
 /*
+ * Is a backup of a chain what it should be?  What the catalog knows as broken is
+ * seen here by the same signs.  Fills 'info'.  NULL if so, else what is wrong,
+ * palloc'd.
+ */
+static char *
+link_problem(WaBackup *b, const WaHistory *history, const char *label, WaBackupInfo *info)
+{
+	WaBackupNotes *notes = palloc(sizeof(WaBackupNotes));
+	char folder[MAXPGPATH];
+	char name[WA_WAL_NAME_LEN];
+	char *problem;
+
+	wa_backup_path(folder, b->request.source, b->info.system_identifier, label, "");
+	if (!wa_read_backup_info(folder, info, &problem))
+		return problem;
+	if (info->system_identifier != b->info.system_identifier)
+		return pstrdup("it is of another cluster");
+	if (wa_read_backup_notes(folder, notes, &problem) && notes->damage[0] != '\0')
+		return psprintf("it is damaged: %s", notes->damage);
+	pfree(notes);
+	if (wa_history_find(history, info->tli) != NULL && wa_history_find(history, info->stop_tli) != NULL &&
+		!wa_archived_wal_is_there(b, history, info->start_lsn, info->stop_lsn, name))
+		return psprintf("the archive lacks WAL of it: segment \"%s\" is missing", name);
+	return NULL;
+}
+
+/*
  * Can the server build on the backup 'label'?  Fills 'info'.  NULL if so, else
  * what is wrong, palloc'd.
  */
@@ -34,18 +62,15 @@ parent_problem(WaBackup *b, const WaHistory *history, const char *label, WaBacku
 {
 	WaBackupInfo *link = palloc(sizeof(WaBackupInfo));
 	const WaTimelineEntry *entry;
-	char folder[MAXPGPATH];
 	char next[WA_BACKUP_LABEL_LEN];
 	char *problem;
 
 	strlcpy(next, label, sizeof(next));
 	for (int i = 0;; i++)
 	{
-		wa_backup_path(folder, b->request.source, b->info.system_identifier, next, "");
-		if (!wa_read_backup_info(folder, link, &problem))
-			return i == 0 ? problem : psprintf("the chain that it ends is broken: %s", problem);
-		if (link->system_identifier != b->info.system_identifier)
-			return pstrdup("it is of another cluster");
+		problem = link_problem(b, history, next, link);
+		if (problem != NULL)
+			return i == 0 ? problem : psprintf("the chain that it ends is broken: backup \"%s\": %s", next, problem);
 		if (i == 0)
 			*info = *link;
 		if (!link->incremental)
@@ -57,8 +82,7 @@ parent_problem(WaBackup *b, const WaHistory *history, const char *label, WaBacku
 	if (info->server_version / 10000 != b->connection->server.version / 10000)
 		return pstrdup("it is of another major version of the server");
 	entry = wa_history_find(history, info->stop_tli);
-	if (entry == NULL || (entry->end != 0 && info->stop_lsn > entry->end) ||
-		wa_history_find(history, info->tli) == NULL)
+	if (entry == NULL || (entry->end != 0 && info->stop_lsn > entry->end))
 		return psprintf("it ends at %X/%X on timeline %u, and the server's timeline %u does not come from there",
 						LSN_FORMAT_ARGS(info->stop_lsn), info->stop_tli, b->connection->server.timeline);
 	return NULL;

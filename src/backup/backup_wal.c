@@ -169,6 +169,31 @@ have_segment(const char *dir, TimeLineID tli, uint64 segno, uint32 segment_size)
 	return stat(path, &st) == 0;
 }
 
+bool
+wa_archived_wal_is_there(WaBackup *b, const WaHistory *history, XLogRecPtr from, XLogRecPtr to, char *missing)
+{
+	uint32 size = b->connection->server.segment_size;
+	uint64 first = wa_segment_of(from, size);
+	uint64 last = wa_segment_of(to > 0 ? to - 1 : 0, size);
+	char dir[MAXPGPATH];
+
+	wa_wal_path(dir, b->request.source, b->info.system_identifier);
+	for (uint64 i = first; i <= last && i - first < MAX_SEGMENTS_LOOKED_AT; i++)
+	{
+		XLogRecPtr end = Min(wa_segment_start(i + 1, size), to);
+		/* a segment with a switch in it has the child's name, and the parent's too */
+		TimeLineID tli = wa_history_timeline_at(history, Max(from, end - 1));
+
+		CHECK_FOR_INTERRUPTS();
+		if (!have_segment(dir, tli, i, size))
+		{
+			wa_segment_name(missing, tli, i, size);
+			return false;
+		}
+	}
+	return true;
+}
+
 void
 wa_check_coverage(WaBackup *b)
 {
@@ -176,10 +201,7 @@ wa_check_coverage(WaBackup *b)
 	WaSlotControl *control = palloc(sizeof(WaSlotControl));
 	WaReceiverStat *stat = palloc(sizeof(WaReceiverStat));
 	WaHistory *history = palloc(sizeof(WaHistory));
-	uint32 size = b->connection->server.segment_size;
-	uint64 segno = wa_segment_of(b->info.start_lsn, size);
-	char dir[MAXPGPATH];
-	uint64 last;
+	char name[WA_WAL_NAME_LEN];
 
 	/* after a failover the archive may be about to follow */
 	for (;;)
@@ -208,28 +230,13 @@ wa_check_coverage(WaBackup *b)
 							   LSN_FORMAT_ARGS(b->info.start_lsn), b->info.tli, stat->received_tli),
 						errhint("Take the backup from a server whose WAL is archived."));
 
-	/* each segment from there to the one that is being received, which may still lie before it */
-	wa_wal_path(dir, b->request.source, b->info.system_identifier);
-	last = wa_segment_of(stat->flushed_lsn > 0 ? stat->flushed_lsn - 1 : 0, size);
-	for (uint64 i = segno; i <= last && i - segno < MAX_SEGMENTS_LOOKED_AT; i++)
-	{
-		XLogRecPtr end = Min(wa_segment_start(i + 1, size), stat->flushed_lsn);
-		/* a segment with a switch in it has the child's name, and the parent's too */
-		TimeLineID tli = wa_history_timeline_at(history, Max(b->info.start_lsn, end - 1));
-
-		CHECK_FOR_INTERRUPTS();
-		if (!have_segment(dir, tli, i, size))
-		{
-			char name[WA_WAL_NAME_LEN];
-
-			wa_segment_name(name, tli, i, size);
-			wa_backup_error(b, "not_archived",
-							errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("the archive lacks WAL that the backup needs: it starts at %X/%X, and segment \"%s\" is missing",
-								   LSN_FORMAT_ARGS(b->info.start_lsn), name),
-							errhint("If the backup is taken from a standby, wait until that has made a restartpoint after the gap, or take it from the primary."));
-		}
-	}
+	/* up to what was received, which may still lie before it */
+	if (!wa_archived_wal_is_there(b, history, b->info.start_lsn, stat->flushed_lsn, name))
+		wa_backup_error(b, "not_archived",
+						errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the archive lacks WAL that the backup needs: it starts at %X/%X, and segment \"%s\" is missing",
+							   LSN_FORMAT_ARGS(b->info.start_lsn), name),
+						errhint("If the backup is taken from a standby, wait until that has made a restartpoint after the gap, or take it from the primary."));
 	pfree(control);
 	pfree(stat);
 	pfree(history);

@@ -105,6 +105,14 @@ extern void wa_check_streaming(WaBackup *b);
 extern void wa_check_coverage(WaBackup *b);
 
 /*
+ * Has the archive a file for each segment from 'from' to 'to' on the path
+ * 'history'?  If not, the first name that is missing is put into 'missing', of
+ * WA_WAL_NAME_LEN bytes.
+ */
+extern bool wa_archived_wal_is_there(WaBackup *b, const WaHistory *history, XLogRecPtr from,
+									 XLogRecPtr to, char *missing);
+
+/*
  * Wait until the WAL up to the backup's end is archived and checked, and the
  * catalog says so, if it can, or a cancellation.
  */
