@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # An archive host of one major and primaries of another. Debian only, as root.
 #
-#   ci/cross_major.sh [--pg-config PATH] [--no-build] [--keep] [index] [backup] [HOST:PRIMARY...]
+#   ci/cross_major.sh [--pg-config PATH] [--no-build] [--keep] [index] [backup] [schedule] [HOST:PRIMARY...]
 #
 #   HOST:PRIMARY       majors of the archive host and of the primary (default: 15:17 15:18 18:15)
-#   index, backup      only this part (default: both)
+#   index, backup, schedule   only these parts (default: all)
 #   --pg-config PATH   of the PostgreSQL 15 that stands here (default: /usr/lib/postgresql/15/bin/pg_config)
 #   --no-build         take the walarchive that is installed
 #   --keep             leave the servers' folders
@@ -27,13 +27,13 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--keep) keep=yes && shift ;;
-	index | backup) parts+=("$1") && shift ;;
+	index | backup | schedule) parts+=("$1") && shift ;;
 	1[5-8]:1[5-8]) pairs+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#parts[@]} > 0)) || parts=(index backup)
+((${#parts[@]} > 0)) || parts=(index backup schedule)
 ((${#pairs[@]} > 0)) || pairs=(15:17 15:18 18:15)
 
 pgroot=${PGROOT:-$here/../shared/tools/pgroot}
@@ -195,6 +195,8 @@ is() { # what, got, wanted
 source "$here/ci/cross_index.sh"
 # shellcheck source=ci/cross_backup.sh
 source "$here/ci/cross_backup.sh"
+# shellcheck source=ci/cross_schedule.sh
+source "$here/ci/cross_schedule.sh"
 
 install_walarchive() { # major
 	local copy
