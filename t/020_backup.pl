@@ -211,6 +211,19 @@ take('standby', "conninfo => '$standby_conninfo'");
 is(backup_row('standby', 'from_standby, consistent_lsn >= start_lsn, consistent_lsn <= stop_lsn'), 't|t|t',
 	'from a standby: it is known, and so is where it is consistent');
 
+if ($major >= 17)
+{
+	# nothing was written since: the standby would begin where its last backup does
+	my ($code, $out, $err) = $host->psql('postgres',
+		"SELECT walarchive.take_backup('prod', 'incremental', label => 'quiet', parent => 'standby', conninfo => '$standby_conninfo')");
+	like($err, qr/HINT:  The standby has made no restartpoint since the parent's end/, 'a quiet standby refuses, and the remedy is told');
+	is(scalar(grep { ($_->{label} // '') eq 'quiet' } journal_lines($host, 'prod')), 0, 'that is no failure');
+	$primary->safe_psql('postgres', 'INSERT INTO big SELECT g, md5(g::text) FROM generate_series(1, 10) g; SELECT pg_switch_wal(); CHECKPOINT');
+	wait_replayed();
+	$standby->safe_psql('postgres', 'CHECKPOINT');
+	take('quiet', "kind => 'incremental', parent => 'standby', conninfo => '$standby_conninfo'");
+}
+
 # --- all of them are what they say ---
 $primary->safe_psql('postgres', 'INSERT INTO there SELECT g, md5(g::text) FROM generate_series(1, 500) g');
 my $expected = content_of($primary);

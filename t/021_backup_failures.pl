@@ -271,6 +271,20 @@ $standby->start;
 my $standby_conninfo = conninfo($standby);
 wait_for('the standby', sub { $standby->safe_psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '"
 		  . $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()') . "'") eq 't' });
+
+# its last restartpoint lies back: the WAL from there on has to be in the archive
+switch_wal($primary, 4);
+wait_archived($host, 'prod', $primary);
+wait_for('the standby', sub { $standby->safe_psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '"
+		  . $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()') . "'") eq 't' });
+my $wal = wal_dir($host, 'prod');
+my $lost = (wal_files($wal))[-2];
+rename("$wal/$lost", "$wal/kept_elsewhere") or die "rename: $!";
+($code, $err) = try_backup("label => 'gap', conninfo => '$standby_conninfo'");
+rename("$wal/kept_elsewhere", "$wal/$lost") or die "rename: $!";
+like($err, qr/the archive lacks WAL that the backup needs: .*\Q$lost\E/, 'WAL that the backup needs is missing: that is seen when it starts');
+is_gone('gap', qr/lacks WAL/, 'not_archived');
+
 $session = start_slow('promoted', "conninfo => '$standby_conninfo'");
 $standby->promote;
 like((sql_result($session))[2], qr/promoted/, 'a promotion of the standby is noticed');

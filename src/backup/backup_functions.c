@@ -25,7 +25,6 @@
 
 #include "../capture/conninfo.h"
 #include "../compat.h"
-#include "../settings.h"
 #include "../state/archive_dir.h"
 #include "../state/backup_file.h"
 #include "../state/shmem.h"
@@ -41,9 +40,6 @@
 
 /* How long a cancelled session waits for the worker to clean up. */
 #define CLEAN_UP_MS 5000
-
-/* How long a session waits for the row of its backup. */
-#define ROW_MS 10000
 
 /* What PostgreSQL takes for MAX_RATE, kB/s. */
 #define MIN_RATE 32
@@ -324,29 +320,6 @@ raise_outcome(const WaBackupRequest *request, const WaBackupStat *stat)
 			 hint[0] != '\0' ? errhint("%s", wa_clean_text(hint)) : 0));
 }
 
-/*
- * Wait a moment until an indexer has entered the backup in the catalog, so that
- * who asked for it finds it there.
- */
-static void
-wait_for_row(const char *source)
-{
-	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROW_MS);
-	int slot = wa_find_slot(source);
-	uint64 written;
-
-	if (slot < 0)
-		return;
-	written = pg_atomic_read_u64(&wa_shared->slot[slot].backups_written);
-	while (pg_atomic_read_u64(&wa_shared->slot[slot].backups_indexed) < written &&
-		   wa_max_indexers > 0 && GetCurrentTimestamp() < limit)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
 /* walarchive.take_backup(source, kind, ...): its label */
 Datum
 wa_take_backup(PG_FUNCTION_ARGS)
@@ -382,7 +355,6 @@ wa_take_backup(PG_FUNCTION_ARGS)
 		cancel_before_shmem_exit(abandon, Int32GetDatum(entry));
 		wa_backup_forget(entry);
 		raise_outcome(request, stat);
-		wait_for_row(request->source);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(request->label));
 }
