@@ -252,8 +252,8 @@ for my $round (1 .. 10)
 	poll_psql($host, 'SELECT true', 't');
 	wait_streaming($host, 'prod');
 	ok(wait_for('leftovers to go', sub { !grep { /\.(tmp|deleted)$/ } folders() }), "$round, $victim: no leftover");
-	ok(wait_for('it to be decided', sub { try_psql($host,
-				"SELECT count(*) FROM walarchive.backup WHERE label = 'round_$round' AND state IN ('usable', 'failed')") eq '1'
+	ok(wait_for('it to be decided', sub { (try_psql($host,
+				"SELECT count(*) FROM walarchive.backup WHERE label = 'round_$round' AND state IN ('usable', 'failed')") // '') eq '1'
 			  || !defined $pid || !grep { $_->{label} eq "round_$round" } journal_lines($host, 'prod') }),
 		"$round, $victim: the catalog knows how it ended");
 }
@@ -279,6 +279,8 @@ wait_for('the standby', sub { $standby->safe_psql('postgres', "SELECT pg_last_wa
 		  . $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()') . "'") eq 't' });
 my $wal = wal_dir($host, 'prod');
 my $lost = (wal_files($wal))[-2];
+wait_for('nobody to read it any more', sub { $host->safe_psql('postgres',
+		"SELECT count(*) FROM walarchive.segment WHERE name = '$lost' AND sha256 IS NOT NULL") eq '1' });
 rename("$wal/$lost", "$wal/kept_elsewhere") or die "rename: $!";
 ($code, $err) = try_backup("label => 'gap', conninfo => '$standby_conninfo'");
 rename("$wal/kept_elsewhere", "$wal/$lost") or die "rename: $!";
