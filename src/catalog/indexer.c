@@ -90,6 +90,7 @@ typedef struct SlotMemory
 	uint64 hash_segno;      /* segment that decoding had come to when they were looked for */
 	TimestampTz windows_at; /* when windows of backups were last looked at */
 	bool backups_full;      /* all folders of backups are to be looked at */
+	uint64 backups_seen;    /* backups_written when the journal was last read */
 	TimestampTz backups_not_before;
 } SlotMemory;
 
@@ -234,6 +235,7 @@ slot_has_news(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	if (pg_atomic_read_u32(&slot->index_wanted) != 0 ||
 		pg_atomic_read_u64(&slot->finished_count) != pg_atomic_read_u64(&slot->indexed_finished) ||
 		stat->journal_bytes != pg_atomic_read_u64(&slot->indexed_journal) ||
+		pg_atomic_read_u64(&slot->backups_written) != memory[i].backups_seen ||
 		pg_atomic_read_u64(&slot->names_written) != pg_atomic_read_u64(&slot->names_indexed))
 		return true;
 	/*
@@ -285,6 +287,8 @@ register_news(int i, const WaSlotControl *control, const WaReceiverStat *stat, u
 	WaSourceSlot *slot = &wa_shared->slot[i];
 	WaSlotControl *now = palloc(sizeof(WaSlotControl));
 
+	/* a worker's lines in the journal are not counted by the receiver */
+	memory[i].backups_seen = pg_atomic_read_u64(&slot->backups_written);
 	memory[i].full = pg_atomic_exchange_u32(&slot->index_wanted, 0) != 0;
 	memory[i].hash_due = true;
 	memory[i].hash_deaths = 0;
