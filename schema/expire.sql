@@ -462,6 +462,9 @@ CREATE FUNCTION walarchive.backups_to_keep(
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- a planner that expects few rows compares a thousand backups with each other again and again
+SET enable_nestloop = off
+SET jit = off
 AS $$
 DECLARE
 	p record;
@@ -476,7 +479,7 @@ BEGIN
 	WITH RECURSIVE path AS (
 		SELECT u.timeline, u.end_lsn, -u.n AS place
 		FROM ROWS FROM (pg_catalog.unnest(p.timelines), pg_catalog.unnest(p.ends)) WITH ORDINALITY AS u (timeline, end_lsn, n)
-	), b AS (
+	), b AS MATERIALIZED (
 		SELECT k.label, k.kind, k.parent, k.state, k.damage, k.timeline, k.start_lsn,
 			   CASE WHEN a.timeline IS NOT NULL AND z.timeline IS NOT NULL THEN a.place END AS place,
 			   CASE WHEN k.state = 'waiting' THEN 'its WAL is not archived and checked up to its end yet'
@@ -487,7 +490,7 @@ BEGIN
 				AND (z.end_lsn IS NULL OR coalesce(k.stop_lsn, k.start_lsn) <= z.end_lsn)
 		WHERE k.source = p_source AND k.system_identifier = p_system_identifier
 			AND k.state NOT IN ('failed', 'deleting')
-	), chain AS (
+	), chain AS MATERIALIZED (
 		SELECT c.label, c.label AS root
 		FROM b c
 		WHERE c.kind = 'full' OR NOT EXISTS (SELECT 1 FROM b o WHERE o.label = c.parent)
@@ -495,7 +498,7 @@ BEGIN
 		SELECT c.label, h.root
 		FROM chain h
 			JOIN b c ON c.parent = h.label AND c.kind <> 'full'
-	), ranked AS (
+	), ranked AS MATERIALIZED (
 		SELECT c.label, c.place, c.start_lsn,
 			   pg_catalog.row_number() OVER (ORDER BY c.place DESC, c.start_lsn DESC, c.label DESC) AS rank
 		FROM b c
@@ -503,7 +506,13 @@ BEGIN
 			AND c.place IS NOT NULL AND c.start_lsn IS NOT NULL
 	), last_kept AS (
 		SELECT r.place, r.start_lsn FROM ranked r WHERE r.rank = p_keep
-	), root AS (
+	), protected AS MATERIALIZED (
+		SELECT DISTINCT ON (h.root) h.root, m.label AS protected_label, m.protection
+		FROM chain h
+			JOIN b m ON m.label = h.label
+		WHERE m.protection IS NOT NULL
+		ORDER BY h.root, m.label = h.root DESC, m.label
+	), root AS MATERIALIZED (
 		SELECT c.label,
 			   x.protected_label,
 			   x.protection,
@@ -531,10 +540,7 @@ BEGIN
 		FROM b c
 			LEFT JOIN ranked r ON r.label = c.label
 			LEFT JOIN last_kept l ON true
-			LEFT JOIN LATERAL (SELECT m.label AS protected_label, m.protection
-							   FROM chain h JOIN b m ON m.label = h.label
-							   WHERE h.root = c.label AND m.protection IS NOT NULL
-							   ORDER BY m.label = c.label DESC, m.label LIMIT 1) x ON true
+			LEFT JOIN protected x ON x.root = c.label
 		WHERE c.label IN (SELECT h.root FROM chain h)
 	)
 	SELECT c.label,
@@ -897,13 +903,26 @@ BEGIN
 		timeline := o.timeline;
 		up_to := walarchive.removal_limit(p_source, o.system_identifier, o.timeline);
 		partial_from := walarchive.open_timeline(p_source, o.system_identifier);
+		-- they are counted for the journal, once
+		SELECT g.start_lsn, g.end_lsn, 1 INTO from_lsn, to_lsn, files
+		FROM walarchive.segment g
+		WHERE g.source = p_source AND g.system_identifier = o.system_identifier AND g.timeline = o.timeline
+			AND g.start_lsn < least(up_to, o.journaled_lsn) AND g.end_lsn <= least(up_to, o.journaled_lsn)
+			AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from))
+			AND o.journaled_lsn IS NOT NULL
+		ORDER BY g.start_lsn LIMIT 1;
+		IF FOUND THEN
+			what := 'files';
+			RETURN NEXT;
+			RETURN;
+		END IF;
 		SELECT pg_catalog.min(g.start_lsn), pg_catalog.max(g.end_lsn), pg_catalog.count(*) INTO from_lsn, to_lsn, files
 		FROM walarchive.segment g
 		WHERE g.source = p_source AND g.system_identifier = o.system_identifier AND g.timeline = o.timeline
-			AND g.end_lsn <= up_to
+			AND g.start_lsn < up_to AND g.end_lsn <= up_to
 			AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from));
 		IF files > 0 THEN
-			what := CASE WHEN o.journaled_lsn >= to_lsn THEN 'files' ELSE 'journal' END;
+			what := 'journal';
 			RETURN NEXT;
 			RETURN;
 		END IF;
@@ -912,7 +931,7 @@ BEGIN
 					AND (r.to_lsn > up_to
 						 OR EXISTS (SELECT 1 FROM walarchive.segment g
 									WHERE g.source = p_source AND g.system_identifier = o.system_identifier
-										AND g.timeline = o.timeline AND g.end_lsn <= r.to_lsn)))
+										AND g.timeline = o.timeline AND g.start_lsn < r.to_lsn AND g.end_lsn <= r.to_lsn)))
 		THEN
 			-- for a backup on its way out, or until it is seen that nobody writes to it
 			CONTINUE;
@@ -982,7 +1001,7 @@ BEGIN
 	FROM (SELECT g.end_lsn
 		  FROM walarchive.segment g
 		  WHERE g.source = p_source AND g.system_identifier = p_system_identifier AND g.timeline = p_timeline
-			AND g.end_lsn <= up_to
+			AND g.start_lsn < up_to AND g.end_lsn <= up_to
 			AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from))
 		  ORDER BY g.start_lsn LIMIT p_limit) t;
 	IF taken IS NULL THEN
@@ -993,7 +1012,7 @@ BEGIN
 		WITH gone AS (
 			DELETE FROM walarchive.segment g
 			WHERE g.source = p_source AND g.system_identifier = p_system_identifier AND g.timeline = p_timeline
-				AND g.end_lsn <= taken
+				AND g.start_lsn < taken AND g.end_lsn <= taken
 				AND (g.state = 'finished' OR walarchive.partial_was_left(g.source, g.system_identifier, g.timeline, g.end_lsn, partial_from))
 			RETURNING g.name, g.start_lsn, g.state, g.size
 		), damages AS (
