@@ -339,20 +339,20 @@ WITH host AS MATERIALIZED (
 	SELECT b.source, 'backup_schedule',
 		   CASE
 			   WHEN b.waiting_for IS NULL THEN 'unknown'
-			   WHEN b.waiting_for IN ('worker', 'archive') THEN 'warning'
+			   WHEN b.waiting_for = 'archive' THEN 'warning'
 			   WHEN b.overdue AND b.waiting_for <> 'running' THEN 'warning'
 			   ELSE 'ok'
 		   END,
 		   CASE
 			   WHEN b.waiting_for IS NULL THEN 'the launcher has not looked at the schedule of backups yet'
 			   WHEN b.waiting_for = 'running' THEN 'a backup is being taken'
-			   WHEN b.overdue OR b.waiting_for IN ('worker', 'archive')
+			   WHEN b.overdue OR b.waiting_for = 'archive'
 				   THEN pg_catalog.format('the %s backup that was due at %s has not begun (%s)%s', b.next_kind, b.next_due, b.waiting_for,
 										  CASE WHEN b.failures > 0 OR b.waiting_for IN ('worker', 'archive') THEN ': ' || b.last_error ELSE '' END)
 			   ELSE pg_catalog.format('the next %s backup is due at %s', b.next_kind, b.next_due)
 		   END,
 		   CASE
-			   WHEN b.waiting_for = 'worker' THEN 'Raise max_worker_processes if there is no worker free for it.'
+			   WHEN b.overdue AND b.waiting_for = 'worker' THEN 'Raise max_worker_processes if there is no worker free for it.'
 			   WHEN b.overdue AND b.waiting_for = 'paused' THEN 'walarchive.resume_source(name) goes on.'
 			   WHEN b.overdue AND b.waiting_for = 'receiver' THEN 'A backup is of no use without its WAL: see the receiver''s check.'
 			   WHEN b.overdue AND b.waiting_for = 'window' THEN 'It begins in its window, or at once by walarchive.take_backup.'

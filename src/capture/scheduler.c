@@ -75,7 +75,7 @@ typedef struct SourceMemory
 	char started[WA_BACKUP_LABEL_LEN]; /* by us, and no outcome seen yet; empty: none */
 
 	TimestampTz not_before; /* trouble of our own */
-	WaPlanWait trouble;
+	WaPlanWait trouble;     /* which; else WA_PLAN_STARTING */
 } SourceMemory;
 
 struct WaScheduler
@@ -292,8 +292,22 @@ note_lost_outcome(SourceMemory *m, const char *source, TimestampTz now)
 
 /* ---- what is due ---- */
 
-/* Start a backup.  Returns false, with 'plan' saying why, if that can't be done. */
-static bool
+/* Something that is not the server's fault; logged once. */
+static void
+note_trouble(SourceMemory *m, const WaSourceSettings *settings, WaBackupPlan *plan, TimestampTz now,
+			 WaPlanWait trouble, const char *problem, const char *hint)
+{
+	if (m->trouble != trouble || strcmp(m->last_error, problem) != 0)
+		ereport(WARNING,
+				(errmsg("scheduled backups of source \"%s\" wait: %s", settings->name, problem),
+				 hint ? errhint("%s", hint) : 0));
+	plan->wait = m->trouble = trouble;
+	strlcpy(m->last_error, problem, sizeof(m->last_error));
+	m->not_before = TimestampTzPlusMilliseconds(now, TROUBLE_MS);
+}
+
+/* Start a backup; 'plan' says why, if that can't be done. */
+static void
 start_backup(SourceMemory *m, const WaSourceSettings *settings, WaBackupPlan *plan, TimestampTz now)
 {
 	WaBackupRequest *request = palloc0(sizeof(WaBackupRequest));
@@ -314,24 +328,19 @@ start_backup(SourceMemory *m, const WaSourceSettings *settings, WaBackupPlan *pl
 	if (wa_start_backup(request, false, &problem, &hint) >= 0)
 	{
 		strlcpy(m->started, request->label, sizeof(m->started));
+		m->trouble = WA_PLAN_STARTING;
 		ereport(LOG,
 				(errmsg("scheduled %s backup \"%s\" of source \"%s\" started",
 						plan->incremental ? "incremental" : "full", request->label, settings->name)));
-		return true;
+		return;
 	}
 	if (wa_find_backup(settings->name) >= 0)
 	{
 		/* somebody was faster */
 		plan->wait = WA_PLAN_RUNNING;
-		return false;
+		return;
 	}
-	plan->wait = m->trouble = WA_PLAN_NO_WORKER;
-	strlcpy(m->last_error, problem, sizeof(m->last_error));
-	m->not_before = TimestampTzPlusMilliseconds(now, TROUBLE_MS);
-	ereport(WARNING,
-			(errmsg("scheduled backup of source \"%s\" cannot be started: %s", settings->name, problem),
-			 hint ? errhint("%s", hint) : 0));
-	return false;
+	note_trouble(m, settings, plan, now, WA_PLAN_NO_WORKER, problem, hint);
 }
 
 /* May a backup begin at all? */
@@ -432,7 +441,7 @@ decide(SourceMemory *m, int index, const WaSourceSettings *settings, TimestampTz
 		plan->wait = WA_PLAN_RUNNING;
 	}
 	else if (due.due <= now && source_is_ready(index, settings, plan) && due.wait == WA_BACKUP_WAIT_NONE)
-		(void) start_backup(m, settings, plan, now);
+		start_backup(m, settings, plan, now);
 	/* when these end is not known */
 	if (plan->wait == WA_PLAN_RUNNING || plan->wait == WA_PLAN_PAUSED || plan->wait == WA_PLAN_RECEIVER)
 		plan->attempt = 0;
@@ -458,11 +467,7 @@ decide_safely(SourceMemory *m, int index, const WaSourceSettings *settings, Time
 		FlushErrorState();
 		/* there is no transaction whose end would close what was open */
 		AtEOXact_Files(false);
-		ereport(WARNING,
-				(errmsg("scheduled backups of source \"%s\" wait: %s", settings->name, error->message)));
-		plan->wait = m->trouble = WA_PLAN_UNREADABLE;
-		strlcpy(m->last_error, error->message, sizeof(m->last_error));
-		m->not_before = TimestampTzPlusMilliseconds(now, TROUBLE_MS);
+		note_trouble(m, settings, plan, now, WA_PLAN_UNREADABLE, error->message, error->hint);
 		m->folder_read = 0;
 	}
 	PG_END_TRY();
