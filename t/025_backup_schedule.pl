@@ -161,6 +161,22 @@ ok(wait_plan("waiting_for = 'retry' AND failures = 1 AND next_attempt = last_fai
 	'and it is begun again a little later');
 is(scalar(backups('slow')), 0, 'no half backup counts');
 
+# --- what is there cannot be read: the launcher says so and goes on ---
+my ($folder) = glob(archive_dir($host, 'prod') . '/*/backup');
+my $launcher = query('SELECT launcher_pid FROM walarchive.host_state()');
+my $logged = -s $host->logfile;
+chmod(0000, $folder) or die "could not change the mode of $folder: $!";
+query("SELECT walarchive.schedule_backups('prod', '1 day')");
+ok(wait_plan("waiting_for = 'archive' AND last_error LIKE '%Permission denied%'"), 'the folder of backups cannot be read');
+ok(wait_health($host, 'prod', 'backup_schedule', 'warning'), 'which the health tells');
+ok(wait_plan("waiting_for = 'retry'", 'slow'), 'other sources are looked after');
+is(query('SELECT launcher_pid FROM walarchive.host_state()'), $launcher, 'by the same launcher');
+chmod(0700, $folder) or die "could not change the mode of $folder: $!";
+query("SELECT walarchive.schedule_backups('prod', '1 day')");
+ok(wait_plan("waiting_for = 'time' AND last_full IS NOT NULL"), 'it can be read again');
+my @warnings = slurp_file($host->logfile, $logged) =~ /(WARNING:  scheduled backups of source "prod" wait: .*)/g;
+is(scalar(@warnings), 1, 'one warning');
+
 # --- paused, and without a catalog ---
 query("SELECT walarchive.pause_source('slow')");
 query("SELECT walarchive.schedule_backups('slow', '10 s')");
