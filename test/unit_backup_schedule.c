@@ -230,6 +230,8 @@ test_clock_changes(void)
 	decide_summer(SPRING);
 	CHECK(result.due >= SPRING + 30 * M && result.due <= SPRING + H + 30 * M && !result.incremental,
 		  "2:30 that is skipped: about then");
+	decide_summer(result.due);
+	CHECK(result.wait == WA_BACKUP_WAIT_NONE, "and the window is open then");
 	past.last_full = result.due;
 	decide_summer(result.due + 2 * H);
 	CHECK(is(false, SPRING + D + 30 * M, SPRING + D + 30 * M, WA_BACKUP_WAIT_TIME), "and once");
@@ -244,6 +246,38 @@ test_clock_changes(void)
 			break;
 	}
 	CHECK(is(false, AUTUMN + D + H + 30 * M, AUTUMN + D + H + 30 * M, WA_BACKUP_WAIT_TIME), "counts once");
+
+	/* the change moves midnight */
+	window(15 * 60, 3 * 3600);
+	past.last_full = AUTUMN - D + 22 * H + 30 * M; /* 0:30 in summer */
+	decide_summer(AUTUMN);
+	CHECK(is(false, AUTUMN + 23 * H + 15 * M, AUTUMN + 23 * H + 15 * M, WA_BACKUP_WAIT_TIME), "0:15 after the day of 25 hours");
+	window(23 * 3600 + 45 * 60, 2 * 3600);
+	past.last_full = SPRING - D + 22 * H + 50 * M; /* 23:50 in winter */
+	decide_summer(SPRING);
+	CHECK(is(false, SPRING + 21 * H + 45 * M, SPRING + 21 * H + 45 * M, WA_BACKUP_WAIT_TIME), "23:45 at the end of the day of 23 hours");
+	schedule.full_interval = 2 * D;
+	past.last_full = AUTUMN - 26 * H;
+	decide_summer(AUTUMN - 3 * H);
+	CHECK(is(false, AUTUMN - 2 * H - 15 * M, AUTUMN - 2 * H - 15 * M, WA_BACKUP_WAIT_TIME), "23:45 before the day of 25 hours");
+	schedule.full_interval = D;
+	window(15 * 60, 3 * 3600);
+	past.last_full = SPRING - 4 * H;
+	decide_summer(SPRING - 2 * H);
+	CHECK(is(false, SPRING - 45 * M, SPRING - 45 * M, WA_BACKUP_WAIT_TIME), "0:15 on the day of 23 hours");
+	window(2 * 3600 + 1800, 5 * 3600);
+	past.last_full = SPRING - 3 * D;
+	decide_summer(SPRING);
+	CHECK(result.attempt == SPRING + H + 30 * M && result.wait == WA_BACKUP_WAIT_WINDOW, "2:30 that is skipped: an hour later by the clock");
+	window(23 * 3600 + 45 * 60, 2 * 3600);
+
+	/* missed, and the next opening lies behind the change */
+	past.last_full = SPRING - 3 * D;
+	decide_summer(SPRING + 30 * M + 1 * H);
+	CHECK(result.attempt == SPRING + 21 * H + 45 * M && result.wait == WA_BACKUP_WAIT_WINDOW, "the next opening on that day");
+	window(15 * 60, 1 * 3600);
+	decide_summer(AUTUMN);
+	CHECK(result.attempt == AUTUMN + 23 * H + 15 * M && result.wait == WA_BACKUP_WAIT_WINDOW, "and on the other one");
 }
 
 static void
