@@ -231,6 +231,11 @@ SELECT pg_temp.backup('i1', 14.25, 14.5);
 SELECT * FROM pg_temp.register();
 SELECT pg_temp.refresh();
 SELECT * FROM pg_temp.backups WHERE label IN ('b', 'i1', 'i2', 'i3');
+DELETE FROM pg_temp.folder WHERE label = 'i1';
+SELECT pg_temp.backup('i1', 11.75, 12.75);
+SELECT * FROM pg_temp.register();
+SELECT pg_temp.refresh();
+SELECT * FROM pg_temp.backups WHERE label IN ('b', 'i1', 'i2', 'i3');
 ROLLBACK TO s;
 -- backup.json that can't be read
 UPDATE pg_temp.folder SET info = '{"label": "i1", "problem": "file is damaged"}' WHERE label = 'i1';

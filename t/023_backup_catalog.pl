@@ -73,7 +73,9 @@ sub copy_primary
 INSERT INTO t VALUES (1);
 SELECT 'START ' || pg_backup_start('$name', true);
 INSERT INTO t VALUES (2);
+SELECT pg_switch_wal();
 INSERT INTO t VALUES (3);
+SELECT pg_switch_wal();
 \\! cp -a '$data' '$copy'
 INSERT INTO t VALUES (4);
 SELECT 'STOP ' || lsn || E'\\n' || labelfile FROM pg_backup_stop(false);
@@ -296,6 +298,14 @@ look();
 wait_backup('stray', 'broken: backup.json is of the cluster 42', 'a backup of another cluster is no backup');
 sql(q(SELECT walarchive.delete_backup('prod', 'stray')));
 ok(wait_for('the folder', sub { !-e "$backups/stray" }), 'and can be deleted');
+
+# --- one that was really taken ---
+is(sql(q(SELECT walarchive.take_backup('prod', label => 'taken'))), 'taken', 'a backup is taken');
+is(state_of('taken'), 'usable', 'and usable');
+is(sql(q(SELECT first_lsn = (SELECT consistent_lsn FROM walarchive.backup WHERE label = 'taken') FROM walarchive.recovery_window WHERE backup = 'taken')),
+	't', 'and has a window');
+sql(q(SELECT walarchive.delete_backup('prod', 'taken')));
+ok(wait_for('the folder', sub { !-e "$backups/taken" && !-e "$backups/taken.deleted" && state_of('taken') eq '' }), 'deleted, it is gone');
 
 # --- dropped with its files ---
 sql(q(SELECT walarchive.pin_backup('prod', 'first')));
