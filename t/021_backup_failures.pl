@@ -212,6 +212,14 @@ wait_for('its row', sub { backup_row('tolerant', 'count(*)') eq '1' });
 is(backup_row('tolerant', 'checksum_failures'), '1', 'they are counted then');
 $primary->safe_psql('postgres', 'DROP TABLE doomed; CHECKPOINT');
 
+# --- the host is stopped in an orderly way ---
+start_slow('stopped', 'wait => false');
+$host->stop('fast');
+is(join(' ', grep { /^stopped/ } folders()), '', 'a host that stops leaves nothing half');
+$host->start;
+wait_streaming($host, 'prod');
+is_gone('stopped', qr/being stopped/, 'host_stopped');
+
 # --- kill -9, of anybody, at any moment ---
 sub usable_are_whole
 {
