@@ -24,6 +24,7 @@ my $wal = wal_dir($host, 'prod');
 my $backups = $wal;
 $backups =~ s{wal$}{backup};
 my $rows = 0;
+my $copies = 0;
 
 sub sql { return $host->safe_psql('postgres', $_[0]); }
 
@@ -124,7 +125,7 @@ sub restores
 {
 	my ($label) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $node = PostgreSQL::Test::Cluster->new("copy_$label" . ++$main::copies);
+	my $node = PostgreSQL::Test::Cluster->new("copy_$label" . ++$copies);
 	my $staged = PostgreSQL::Test::Utils::tempdir();
 	for my $name (wal_files($wal, partial => 1))
 	{
@@ -239,6 +240,9 @@ ok(wait_for('an error', sub { $host->safe_psql('postgres', q(SELECT count(*) FRO
 	'some files are gone');
 ok(-e "$wal/$stuck", 'one is not');
 is(sql('SELECT count(*) FROM walarchive.removal_order') > 0, 1, 'which is not forgotten');
+work($standby);
+ok(poll_psql($host, q(SELECT count(*) = 0 FROM walarchive.segment WHERE state = 'finished' AND decode_state = 'pending')),
+	'and keeps no WAL from being indexed');
 sql('DROP EXTENSION walarchive CASCADE');
 disarm_faults($host);
 sql('CREATE EXTENSION walarchive');

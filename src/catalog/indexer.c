@@ -69,8 +69,8 @@
 /* With more to decode, what can be recovered is derived anew this often. */
 #define WINDOWS_MS 10000
 
-/* Folders of backups that could not be read, written or removed wait so long. */
-#define BACKUPS_RETRY_MS 60000
+/* Files and folders that could not be read, written or removed wait so long. */
+#define FILES_RETRY_MS 60000
 
 /* Deaths of the decoder after which checksums wait for news. */
 #define MAX_HASH_DEATHS 3
@@ -92,6 +92,7 @@ typedef struct SlotMemory
 	bool backups_full;      /* all folders of backups are to be looked at */
 	uint64 backups_seen;    /* backups_written when the journal was last read */
 	TimestampTz backups_not_before;
+	TimestampTz expire_not_before;
 } SlotMemory;
 
 static bool counted = false;
@@ -366,24 +367,30 @@ decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 	return more;
 }
 
-/* Remove what has expired for one turn; true if there is more. */
-static bool
-expire_turn(int i, const WaSlotControl *control)
+/*
+ * An error about files that nobody waits for is no reason not to index WAL: log
+ * it, in a PG_CATCH, and go on.  Returns when to try again.
+ */
+static TimestampTz
+put_off(MemoryContext caller)
 {
-	TimestampTz start = GetCurrentTimestamp();
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		memory[i].expire_due = wa_remove_expired(control->name);
-	} while (memory[i].expire_due && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
-	return memory[i].expire_due;
+	/* not what ends this process */
+	if (ProcDiePending || geterrcode() == ERRCODE_ADMIN_SHUTDOWN)
+		PG_RE_THROW();
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	MemoryContextSwitchTo(caller);
+	FlushErrorState();
+	wa_decoder_close(decoder);
+	decoder = NULL;
+	AbortCurrentTransaction();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(caller);
+	RESUME_INTERRUPTS();
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FILES_RETRY_MS);
 }
 
-/*
- * Folders of backups and their rows.  A folder that can't be read or removed is
- * no reason not to index WAL: it is logged, and tried again later.
- */
+/* Folders of backups and their rows; what can't be read or removed is tried again later. */
 static void
 backup_turn(int i, const WaSlotControl *control)
 {
@@ -398,23 +405,44 @@ backup_turn(int i, const WaSlotControl *control)
 	}
 	PG_CATCH();
 	{
-		/* not what ends this process */
-		if (ProcDiePending || geterrcode() == ERRCODE_ADMIN_SHUTDOWN)
-			PG_RE_THROW();
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-		wa_decoder_close(decoder);
-		decoder = NULL;
-		AbortCurrentTransaction();
-		pgstat_report_activity(STATE_IDLE, NULL);
-		MemoryContextSwitchTo(caller);
-		memory[i].backups_not_before =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACKUPS_RETRY_MS);
-		RESUME_INTERRUPTS();
+		memory[i].backups_not_before = put_off(caller);
 	}
 	PG_END_TRY();
+}
+
+/* May there be something to do that expire() has decided upon? */
+static bool
+slot_has_expired(int i)
+{
+	return memory[i].expire_due && !memory[i].failed &&
+		   (memory[i].expire_not_before == 0 || GetCurrentTimestamp() >= memory[i].expire_not_before);
+}
+
+/* Remove what has expired for one turn; true if there is more. */
+static bool
+expire_turn(int i, const WaSlotControl *control)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz start = GetCurrentTimestamp();
+	volatile bool more = false;
+
+	memory[i].expire_not_before = 0;
+	PG_TRY();
+	{
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			more = wa_remove_expired(control->name);
+		} while (more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
+		memory[i].expire_due = more;
+	}
+	PG_CATCH();
+	{
+		memory[i].expire_not_before = put_off(caller);
+		more = false;
+	}
+	PG_END_TRY();
+	return more;
 }
 
 /* Has decoding passed the end of a segment since checksums were looked for? */
@@ -503,7 +531,7 @@ index_slot(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 			backup_turn(i, control);
 			memory[i].expire_due = true;
 		}
-		if (memory[i].expire_due)
+		if (slot_has_expired(i))
 			more |= expire_turn(i, control);
 		if (slot_has_wal(i, control, stat))
 			more |= decode_turn(i, control, stat);
@@ -571,7 +599,7 @@ index_sources(bool *more)
 			wa_read_stat(i, stat);
 			if ((slot_has_news(i, control, stat) || slot_has_wal(i, control, stat) ||
 				 slot_has_backups(i) ||
-				 ((memory[i].hash_due || memory[i].expire_due) && !memory[i].failed)) &&
+				 slot_has_expired(i) || (memory[i].hash_due && !memory[i].failed)) &&
 				claim(&wa_shared->slot[i].indexer_pid))
 			{
 				*more |= index_slot(i, control, stat);
