@@ -104,6 +104,10 @@ catalogued() { # label, kind, what, from a standby
 	ranges=$(perl -0777 -MJSON::PP -ne 'print join ",", map { $_->{Timeline} . "|" . $_->{"Start-LSN"} . "|" . $_->{"End-LSN"} } @{ decode_json($_)->{"WAL-Ranges"} }' \
 		"$from/backup_manifest")
 	is "$3: start and stop are those of the manifest" "$(value host "SELECT timeline, start_lsn, stop_lsn FROM walarchive.backup WHERE label = '$1'")" "$ranges"
+	is "$3: verify_backup finds nothing wrong with it and those that it builds on" \
+		"$(value host "SELECT backup, file, problem FROM walarchive.verify_backup('prod', '$1', parents => true)")" ""
+	# it is written to notes.json by way of another name
+	wait_for host "SELECT bool_and(notes_revision = notes_written) FROM walarchive.backup WHERE state <> 'failed'" "notes.json"
 	is "$3: nothing else is in its folder" "$(find "$from" -type f -printf '%f\n' |
 		grep -cvxE 'backup\.json|notes\.json|backup_manifest|(base|[0-9]+)\.tar(\.gz|\.lz4|\.zst)?')" 0
 }
