@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "pgstat.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -28,7 +29,8 @@ wa_catalog_session(void)
 		{"search_path", ""},
 		/* what a crash loses is made again from the files: no flush for it */
 		{"synchronous_commit", "off"},
-		{"lock_timeout", "10s"},
+		/* a circle of locks that we close is ours to open, at once */
+		{"deadlock_timeout", "10ms"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
@@ -37,8 +39,17 @@ wa_catalog_session(void)
 		{"jit", "off"},
 	};
 
+	char lock_timeout[32];
+
+	/*
+	 * One that somebody else closes while we wait, such as DROP EXTENSION, is
+	 * looked for by them after deadlock_timeout: we have given up by then.
+	 */
+	snprintf(lock_timeout, sizeof(lock_timeout), "%dms", Max(Min(DeadlockTimeout / 10 * 8, 10000), 1));
+
 	for (int i = 0; i < lengthof(setting); i++)
 		SetConfigOption(setting[i][0], setting[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", lock_timeout, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 void

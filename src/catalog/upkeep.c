@@ -37,6 +37,7 @@
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
@@ -204,6 +205,8 @@ wa_upkeep_main(Datum main_arg)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(job->database, InvalidOid, 0);
 	wa_catalog_session();
+	/* what a person asked for is not given up so soon */
+	SetConfigOption("lock_timeout", "10s", PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("walarchive upkeep");
 	context = AllocSetContextCreate(TopMemoryContext, "walarchive upkeep", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
