@@ -157,6 +157,9 @@ wa_disconnect(WaConnection *connection)
 {
 	if (connection == NULL || connection->conn == NULL)
 		return;
+	if (connection->wait_set != NULL)
+		FreeWaitEventSet(connection->wait_set);
+	connection->wait_set = NULL;
 	PQfinish(connection->conn);
 	connection->conn = NULL;
 	ReleaseExternalFD();
@@ -356,12 +359,42 @@ wa_exec(WaConnection *connection, const char *command)
 	return last;
 }
 
+/*
+ * As wait_for_socket, for what waits once a few kilobytes: making a set of
+ * events takes longer than to read them.
+ */
+static bool
+wait_for_copy(WaConnection *connection, TimestampTz deadline)
+{
+	long ms = TIMESTAMP_IS_NOEND(deadline) ? 60000 : ms_until(deadline);
+	WaitEvent event;
+
+	if (ms <= 0 && !TIMESTAMP_IS_NOEND(deadline))
+		return false;
+	if (connection->wait_set == NULL || connection->wait_socket != PQsocket(connection->conn))
+	{
+		if (connection->wait_set != NULL)
+			FreeWaitEventSet(connection->wait_set);
+		connection->wait_set = wa_create_wait_event_set(3);
+		AddWaitEventToSet(connection->wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(connection->wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		connection->wait_socket = PQsocket(connection->conn);
+		AddWaitEventToSet(connection->wait_set, WL_SOCKET_READABLE, connection->wait_socket, NULL, NULL);
+	}
+	if (WaitEventSetWait(connection->wait_set, ms, &event, 1, PG_WAIT_EXTENSION) == 1 &&
+		(event.events & WL_LATCH_SET))
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
 int
 wa_get_copy_data(WaConnection *connection, char **message, int timeout_ms)
 {
 	TimestampTz deadline = DT_NOEND;
 
-	for (;;)
+	/* what has come already is read without waiting for it, and without asking for the time */
+	for (bool wait = false;; wait = true)
 	{
 		int len = PQgetCopyData(connection->conn, message, 1);
 
@@ -369,10 +402,9 @@ wa_get_copy_data(WaConnection *connection, char **message, int timeout_ms)
 			return len;
 		if (len < -1)
 			wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not receive data");
-		/* the clock is read where there is something to wait for, no sooner */
-		if (TIMESTAMP_IS_NOEND(deadline))
+		if (wait && TIMESTAMP_IS_NOEND(deadline))
 			deadline = deadline_after(timeout_ms);
-		if (!wait_for_socket(connection->conn, WL_SOCKET_READABLE, deadline))
+		if (wait && !wait_for_copy(connection, deadline))
 		{
 			*connection->cause = WA_CAUSE_TIMEOUT;
 			ereport(ERROR,

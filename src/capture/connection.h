@@ -43,6 +43,8 @@ typedef struct WaConnection
 	WaCause *cause; /* set before an error is raised */
 	int timeout_ms; /* for each answer, 0: none */
 	WaServer server;
+	struct WaitEventSet *wait_set; /* of wa_get_copy_data, NULL: none yet */
+	pgsocket wait_socket;          /* the socket in it */
 } WaConnection;
 
 /*
