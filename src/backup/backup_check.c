@@ -41,6 +41,9 @@
 /* What the thread may be behind. */
 #define RING_SIZE (4 * 1024 * 1024)
 
+/* The thread is woken for so many bytes at least: waking costs as much as checking a few kilobytes. */
+#define WAKE_SIZE (256 * 1024)
+
 #define SPILL_BUFFER (64 * 1024)
 
 /* Which of the process's checks has a thread; there is hardly ever more than one. */
@@ -435,6 +438,7 @@ drain(WaBackupCheck *check)
 	if (!check->has_thread)
 		return;
 	pthread_mutex_lock(&check->mutex);
+	pthread_cond_signal(&check->filled);
 	while (check->ring_used > 0)
 		pthread_cond_wait(&check->emptied, &check->mutex);
 	pthread_mutex_unlock(&check->mutex);
@@ -465,7 +469,8 @@ feed_thread(WaBackupCheck *check, const char *data, size_t len)
 		check->ring_used += n;
 		data += n;
 		len -= n;
-		pthread_cond_signal(&check->filled);
+		if (check->ring_used >= WAKE_SIZE)
+			pthread_cond_signal(&check->filled);
 	}
 	failed = check->failed;
 	pthread_mutex_unlock(&check->mutex);

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "../base/wal_name.h"
+#include "../settings.h"
 #include "../state/archive_dir.h"
 #include "../state/shmem.h"
 #include "backup_worker.h"
@@ -283,7 +284,7 @@ wait_for_row(WaBackup *b)
 
 	while ((slot = wa_find_slot(b->request.source)) >= 0 &&
 		   pg_atomic_read_u64(&wa_shared->slot[slot].backups_judged) < written &&
-		   GetCurrentTimestamp() < limit)
+		   wa_max_indexers > 0 && GetCurrentTimestamp() < limit)
 		nap(20);
 }
 
