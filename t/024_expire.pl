@@ -195,6 +195,23 @@ wait_archived($host, 'prod', $standby);
 restores('two');
 restores('three');
 
+# --- while all is being verified ---
+work($standby);
+take('verified');
+work($standby);
+wait_indexed(3);
+$gone = announced(1);
+arm_faults($host, 'open:DELAY=300000:/wal/0000');
+my $verify = start_sql($host, "SELECT * FROM walarchive.verify('prod')");
+ok(poll_psql($host, q(SELECT count(*) > 0 FROM walarchive.stat_progress_verify WHERE phase = 'verifying segments')), 'a verification has begun');
+sql("SELECT count(*) FROM walarchive.expire('prod', 1, dry_run => false)");
+ok(wait_for('files to go', sub { !grep { -e "$wal/$_" } keys %$gone }), 'files go meanwhile');
+ok(!sql_done($verify), 'before it has come to its end');
+disarm_faults($host);
+is(join('|', (sql_result($verify))[0, 1]), '0|', 'it misses none of them');
+wait_done('while all is verified');
+agrees('after that');
+
 # --- killed at any step ---
 my $round = 0;
 for my $point ('rename:KILL:.deleted:1', 'unlink:KILL:FIRST:1', 'unlink:KILL_AFTER:MIDDLE:1', 'open:KILL:wal.sha256.tmp:1',
