@@ -223,15 +223,11 @@ for pair in "${pairs[@]}"; do
 			exec {lock}>"$(root_of "$major").lock"
 			flock "$lock" # the folders are the same as those of other runs
 			locks+=("$lock")
-			"$pgroot" make "$major" "$(root_of "$major")"
+			make_root "$pgroot" "$major" "$(root_of "$major")"
 		fi
 		make_work_dir "$major"
 	done
 	if [[ $build == yes && " ${is_built[*]} " != *" $host_major "* ]]; then
-		if [[ $host_major != 15 ]]; then
-			PGROOT_USER=root "$pgroot" run "$(root_of "$host_major")" /usr/bin/env DEBIAN_FRONTEND=noninteractive apt-get install -yqq \
-				--no-install-recommends libzstd-dev liblz4-dev zlib1g-dev >/dev/null 2>&1
-		fi
 		install_walarchive "$host_major"
 		is_built+=("$host_major")
 	fi

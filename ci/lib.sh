@@ -94,3 +94,17 @@ copy_checkout() {
 		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' --exclude=./src/decode/walarchive-decode -cf - . |
 		tar -C "$to" -xf -
 }
+
+# a folder of pgroot's, with the packages that walarchive and its tests need besides PostgreSQL's; one of an earlier run may
+# lack some, and its package lists may have passed their date
+make_root() { # pgroot, major, folder
+	local pgroot=$1 major=$2 root=$3 packages=(libzstd-dev liblz4-dev zlib1g-dev zstd lz4) package missing=()
+	PGROOT_PACKAGES=$(IFS=,; echo "${packages[*]}") "$pgroot" make "$major" "$root"
+	for package in "${packages[@]}"; do
+		PGROOT_USER=root "$pgroot" run "$root" dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+	done
+	((${#missing[@]} > 0)) || return 0
+	PGROOT_USER=root "$pgroot" run "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 || true
+	PGROOT_USER=root "$pgroot" run "$root" /usr/bin/env DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
+		"${missing[@]}" >/dev/null 2>&1 || die "could not install in $root: ${missing[*]}"
+}

@@ -50,10 +50,7 @@ for major in "${majors[@]}"; do
 	exec {lock}>"$root.lock"
 	flock "$lock" # two runs on one machine take turns
 	say "PostgreSQL $major: folder $root"
-	"$pgroot" make "$major" "$root"
-	# a folder of an earlier run may lack what has come to be needed since
-	PGROOT_USER=root "$pgroot" run "$root" /usr/bin/env DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-		libzstd-dev liblz4-dev zlib1g-dev >/dev/null
+	make_root "$pgroot" "$major" "$root"
 	copy=$(mktemp -d "$root/var/tmp/walarchive-matrix.XXXXXX")
 	copy_checkout "$here" "$copy"
 	inside=${copy#"$root"}
