@@ -247,8 +247,9 @@ is($host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchi
 rename("$host->{wa_directory}/../$victim.away", "$wal/$victim") or die "could not move $victim back: $!";
 is($host->safe_psql('postgres', "SELECT gaps FROM walarchive.rescan('prod')"), '0', 'segment put back: no gap any more');
 ok( wait_for('the segments to be decoded again',
-		sub { $host->safe_psql('postgres', "SELECT health || '|' || open_gaps FROM walarchive.status WHERE source = 'prod'") eq 'ok|0' }),
-	'segment put back: all is well');
+		sub { $host->safe_psql('postgres', q(SELECT open_gaps, (SELECT string_agg(h."check", ', ') FROM walarchive.health h WHERE h.source = s.source AND h.severity <> 'ok')
+				FROM walarchive.status s WHERE s.source = 'prod')) eq '0|backup' }),
+	'segment put back: all is well, but for a backup that nobody took');
 
 # 10. the whole folder goes: a new archive is begun, and not in silence
 $pid = receiver_pid($host, 'prod');
