@@ -21,6 +21,7 @@ SCHEMA = schema/header.sql \
 	schema/backup_control.sql \
 	schema/backup_take.sql \
 	schema/expire.sql \
+	schema/removal.sql \
 	schema/control.sql \
 	schema/backup_schedule.sql \
 	schema/verify.sql \
