@@ -257,8 +257,8 @@ for my $round (1 .. 10)
 		wait_for('the postmaster to be gone', sub { process_gone($pid) });
 		wait_for('the primary to start', sub { $primary->{_pid} = undef; $primary->start(fail_ok => 1) });
 	}
-	poll_psql($host, 'SELECT true', 't');
-	wait_streaming($host, 'prod');
+	# a session may hear of its worker's death before the postmaster does
+	wait_for('streaming', sub { (try_psql($host, "SELECT state FROM walarchive.stat_receiver WHERE source = 'prod'") // '') eq 'streaming' });
 	ok(wait_for('leftovers to go', sub { !grep { /\.(tmp|deleted)$/ } folders() }), "$round, $victim: no leftover");
 	ok(wait_for('it to be decided', sub { (try_psql($host,
 				"SELECT count(*) FROM walarchive.backup WHERE label = 'round_$round' AND state IN ('usable', 'failed')") // '') eq '1'
