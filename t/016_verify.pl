@@ -172,10 +172,13 @@ my $primary = new_primary('primary', conf => $quiet);
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 my $other = new_primary('other', conf => $quiet);
 
+# WAL of a certain length, and a commit behind it: without one nobody says when
+# the server flushes the rest of it.
 sub message
 {
 	my ($node, $kb) = @_;
-	$node->safe_psql('postgres', "SELECT pg_logical_emit_message(false, 'test', string_agg(md5(i::text), '')) FROM generate_series(1, $kb * 32) i");
+	$node->safe_psql('postgres', "SELECT pg_logical_emit_message(false, 'test', string_agg(md5(i::text), '')) FROM generate_series(1, $kb * 32) i; "
+			. q(SELECT pg_logical_emit_message(true, 'test', 'flush')));
 	return;
 }
 
@@ -199,7 +202,6 @@ my $torn_from = $primary->safe_psql('postgres', 'SELECT pg_current_wal_insert_ls
 message($primary, 700);
 my $lost = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_insert_lsn())');
 isnt($lost, $torn, 'a record goes on in the next segment');
-$primary->safe_psql('postgres', 'SELECT pg_logical_emit_message(true, \'test\', \'flush\')');
 $primary->stop('immediate');
 unlink($primary->data_dir . "/pg_wal/$lost") or die "could not remove $lost: $!";
 $primary->start;
@@ -269,6 +271,7 @@ set_indexers(0);
 my @files = grep { /^[0-9A-F]{24}$/ } wal_files($dir);
 my @second = grep { /^00000002/ } @files;
 my ($partial) = grep { /^00000001.*partial/ } wal_files($dir, partial => 1);
+BAIL_OUT('the first timeline does not end within a segment') unless defined $partial;
 my $keep = PostgreSQL::Test::Utils::tempdir();
 system_or_bail('cp', '-a', "$dir/.", $keep);
 system_or_bail('cp', '-a', "$dir/../wal.sha256", "$keep/../wal.sha256.kept");

@@ -17,9 +17,7 @@ use WalFaults;
 my $host = new_archive_host('archive', start => 0);
 start_with_faults($host);
 $host->safe_psql('postgres', 'CREATE EXTENSION walarchive');
-my $primary = new_primary('primary', start => 0, conf => "wal_keep_size = 64MB\n");
-system_or_bail('pg_checksums', '--enable', '-D', $primary->data_dir);
-$primary->start;
+my $primary = new_primary('primary', initdb => ['--data-checksums'], conf => "wal_keep_size = 64MB\n");
 $primary->safe_psql('postgres', q(
 	CREATE TABLE t AS SELECT g AS id, md5(g::text) AS word FROM generate_series(1, 30000) g;
 	CREATE TABLE doomed AS SELECT g AS id FROM generate_series(1, 5000) g));

@@ -65,7 +65,7 @@ sub new_primary
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	my $size = $opt{segsize} // 1;
 
-	$node->init(allows_streaming => 1, extra => ["--wal-segsize=$size"]);
+	$node->init(allows_streaming => 1, extra => [ "--wal-segsize=$size", @{ $opt{initdb} // [] } ]);
 	$node->append_conf(
 		'postgresql.conf', q(
 fsync = on
