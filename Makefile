@@ -29,10 +29,14 @@ SCHEMA = schema/header.sql \
 	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql
-EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(UNIT_TESTS) tmp_check
+EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(CLIENT) $(UNIT_TESTS) tmp_check
 
 # the program that reads WAL for the server, and for people
 DECODE = src/decode/walarchive-decode
+
+# the client, for restores above all
+CLIENT = cli/walarchive
+CLIENT_DECODE = src/decode/wal_files.c src/decode/walk.c
 
 PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
 # what backups are compressed with; PostgreSQL itself may have been built without
@@ -68,16 +72,22 @@ $(OBJS): $(wildcard src/*.h src/*/*.h)
 $(DECODE): $(wildcard src/decode/*.[ch] src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $(filter %.c,$^) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport $(filter -lcrypto,$(LIBS))
 
-all: $(DECODE)
-install: install-decode
-uninstall: uninstall-decode
+# the client has the pure code and, for a bare archive directory, the decoder's reading of WAL
+$(CLIENT): $(wildcard cli/*.[ch]) $(wildcard src/base/*.[ch]) $(CLIENT_DECODE) $(wildcard src/decode/*.h)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -pthread -o $@ $(filter %.c,$^) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) \
+		-lpgfeutils $(libpq) -lpgcommon -lpgport -larchive $(filter -lcrypto,$(LIBS))
 
-.PHONY: install-decode uninstall-decode
-install-decode: $(DECODE)
+all: $(DECODE) $(CLIENT)
+install: install-programs
+uninstall: uninstall-programs
+
+.PHONY: install-programs uninstall-programs
+install-programs: $(DECODE) $(CLIENT)
 	$(MKDIR_P) '$(DESTDIR)$(bindir)'
 	$(INSTALL_PROGRAM) $(DECODE) '$(DESTDIR)$(bindir)/walarchive-decode'
-uninstall-decode:
-	rm -f '$(DESTDIR)$(bindir)/walarchive-decode'
+	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)/walarchive'
+uninstall-programs:
+	rm -f '$(DESTDIR)$(bindir)/walarchive-decode' '$(DESTDIR)$(bindir)/walarchive'
 
 test/unit_%: test/unit_%.c $(wildcard test/*.h src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq

@@ -102,7 +102,7 @@ if [[ $inner == no ]]; then
 	[[ ! -e $dir ]] || die "$dir exists and was not made by this script: give another place with --dir"
 	((${#dir} <= 80)) || die "the path $dir is too long for a Unix socket: give a shorter place with --dir"
 	[[ -n $pg_config ]] || find_or_install_postgres
-	command -v apt-get >/dev/null && install_packages gcc make libc6-dev libzstd-dev liblz4-dev zlib1g-dev
+	command -v apt-get >/dev/null && install_packages gcc make libc6-dev libarchive-dev libzstd-dev liblz4-dev zlib1g-dev
 	bin=$("$pg_config" --bindir)
 	owner=$(ordinary_user)
 	mkdir -p "${dir%/*}"

@@ -50,7 +50,7 @@ fi
 [[ -x $pg_config ]] || die "there is no $pg_config"
 [[ -e $("$pg_config" --pgxs) ]] || die "$pg_config belongs to a PostgreSQL without PGXS: its -dev or -devel package is missing"
 if command -v apt-get >/dev/null; then
-	packages=(gcc make perl libc6-dev libzstd-dev liblz4-dev zlib1g-dev)
+	packages=(gcc make perl libc6-dev libarchive-dev libzstd-dev liblz4-dev zlib1g-dev)
 	wanted tap && packages+=(libipc-run-perl zstd lz4)
 	if wanted format && [[ -n $(apt-cache policy clang-format-14 2>/dev/null) ]]; then packages+=(clang-format-14); fi
 	if wanted symbols; then packages+=(binutils); fi

@@ -60,7 +60,7 @@ if [[ $inner == no ]]; then
 	}
 	cd "$dir/checkout"
 	if [[ $build == yes && $receiver == walarchive ]]; then
-		command -v apt-get >/dev/null && install_packages gcc make libc6-dev libzstd-dev liblz4-dev zlib1g-dev
+		command -v apt-get >/dev/null && install_packages gcc make libc6-dev libarchive-dev libzstd-dev liblz4-dev zlib1g-dev
 		say "building and installing walarchive"
 		quietly as_user make -s -j "$(nproc)" "PG_CONFIG=$pg_config"
 		if [[ -w $("$pg_config" --pkglibdir) ]]; then

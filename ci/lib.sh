@@ -91,14 +91,15 @@ find_or_install_postgres() {
 copy_checkout() {
 	local from=$1 to=$2
 	tar -C "$from" --exclude=./.git --exclude=./tmp_check --exclude=./quickstart.d --exclude=./bench/results \
-		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' --exclude=./src/decode/walarchive-decode -cf - . |
+		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' --exclude=./src/decode/walarchive-decode \
+		--exclude=./cli/walarchive -cf - . |
 		tar -C "$to" -xf -
 }
 
 # a folder of pgroot's, with the packages that walarchive and its tests need besides PostgreSQL's; one of an earlier run may
 # lack some, and its package lists may have passed their date
 make_root() { # pgroot, major, folder
-	local pgroot=$1 major=$2 root=$3 packages=(libzstd-dev liblz4-dev zlib1g-dev zstd lz4) package missing=()
+	local pgroot=$1 major=$2 root=$3 packages=(libarchive-dev libzstd-dev liblz4-dev zlib1g-dev zstd lz4) package missing=()
 	PGROOT_PACKAGES=$(IFS=,; echo "${packages[*]}") "$pgroot" make "$major" "$root"
 	for package in "${packages[@]}"; do
 		PGROOT_USER=root "$pgroot" run "$root" dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")

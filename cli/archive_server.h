@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * archive_server.h
+ *	  What archive_server.c and archive_stream.c share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WA_CLI_ARCHIVE_SERVER_H
+#define WA_CLI_ARCHIVE_SERVER_H
+
+#include "connect.h"
+
+#include "../src/base/wal_name.h"
+
+#define WAL_FILE_QUERY \
+	"SELECT state, size, sha256, detail, valid_bytes FROM walarchive.wal_file($1, $2, plan_id => $3)"
+#define READ_WAL_QUERY \
+	"SELECT walarchive.read_wal($1, $2, \"offset\" => $3, length => $4, plan_id => $5)"
+#define READ_BACKUP_QUERY \
+	"SELECT walarchive.read_backup_file($1, $2, $3, \"offset\" => $4, length => $5)"
+
+typedef struct ServerArchive
+{
+	Archive base;
+	PGconn *conn;  /* NULL: not connected */
+	bool prepared; /* the connection has the statements of archive_stream.c */
+	char *plan_ref;
+	bool has_layout;
+	ArchiveLayout layout;
+} ServerArchive;
+
+/* How long something has failed already; zero at first. */
+typedef struct ArchiveRetry
+{
+	double since; /* seconds */
+	int delay_ms;
+} ArchiveRetry;
+
+/* The connection is of no use any more. */
+extern void archive_server_lost(ServerArchive *server);
+
+/* Wait before the next attempt; false: that was the last one. */
+extern bool archive_server_wait(const ServerArchive *server, ArchiveRetry *retry);
+
+/* Take apart a row of WAL_FILE_QUERY, in text format. */
+extern ArchiveStatus archive_server_wal_info(Archive *archive, const PGresult *result, WalFileInfo *info);
+
+/* ArchiveMethods.read */
+extern ArchiveStatus archive_server_read(Archive *archive, const ArchiveReader *reader);
+
+#endif /* WA_CLI_ARCHIVE_SERVER_H */

@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * connect.c
+ *	  One attempt to connect to the archive host.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "connect.h"
+
+#include <unistd.h>
+
+#include "common/string.h"
+
+/* Seconds for a host of the connection string that does not answer. */
+#define CONNECT_TIMEOUT "10"
+
+/*
+ * Is it of no use to try again?  Before there is a session libpq tells no
+ * SQLSTATE, so errors of the server that pass by themselves are told by what
+ * PQping makes of them.
+ */
+static bool
+is_refusal(const PGconn *conn, const char *const *keywords, const char *const *values)
+{
+	if (PQstatus(conn) == CONNECTION_OK)
+		return false;
+	if (PQconnectionNeedsPassword(conn) || PQconnectionUsedPassword(conn))
+		return true;
+	switch (PQpingParams(keywords, values, 1))
+	{
+		case PQPING_OK:         /* it answers: then it is about us */
+		case PQPING_NO_ATTEMPT: /* the connection string is wrong */
+			return true;
+		default:
+			return false;
+	}
+}
+
+PGconn *
+cli_connect(Archive *archive, ArchiveStatus *status)
+{
+	/* the password that was typed is kept for later connections */
+	CliOptions *options = unconstify(CliOptions *, archive->options);
+	bool may_ask = !options->no_password && isatty(STDIN_FILENO);
+
+	if (options->ask_password && options->password == NULL && may_ask)
+		options->password = simple_prompt("Password: ", false);
+	for (;;)
+	{
+		const char *keywords[12];
+		const char *values[12];
+		int n = 0;
+		PGconn *conn;
+
+		/* before the connection string, which may say otherwise */
+		keywords[n] = "connect_timeout";
+		values[n++] = getenv("PGCONNECT_TIMEOUT") != NULL ? NULL : CONNECT_TIMEOUT;
+		keywords[n] = "fallback_application_name";
+		values[n++] = "walarchive";
+		/* a link that is cut without a word is noticed */
+		keywords[n] = "keepalives_idle";
+		values[n++] = "10";
+		keywords[n] = "keepalives_interval";
+		values[n++] = "5";
+		keywords[n] = "tcp_user_timeout";
+		values[n++] = "30000";
+		keywords[n] = "dbname";
+		values[n++] = options->dbname;
+		keywords[n] = "host";
+		values[n++] = options->host;
+		keywords[n] = "port";
+		values[n++] = options->port;
+		keywords[n] = "user";
+		values[n++] = options->user;
+		if (options->password != NULL)
+		{
+			keywords[n] = "password";
+			values[n++] = options->password;
+		}
+		keywords[n] = NULL;
+		values[n] = NULL;
+
+		conn = PQconnectdbParams(keywords, values, 1);
+		if (conn == NULL)
+		{
+			*status = archive_error(archive, ARCHIVE_FAILED, NULL, "out of memory");
+			return NULL;
+		}
+		if (PQstatus(conn) == CONNECTION_OK)
+		{
+			PGresult *result;
+
+			/* no notices of the server's between the bytes; nobody else's functions */
+			result = PQexec(conn, "SELECT pg_catalog.set_config('search_path', '', false), "
+								  "pg_catalog.set_config('client_min_messages', 'warning', false), "
+								  "pg_catalog.set_config('bytea_output', 'hex', false), "
+								  "pg_catalog.set_config('datestyle', 'ISO', false), "
+								  "pg_catalog.set_config('intervalstyle', 'postgres', false), "
+								  "pg_catalog.set_config('statement_timeout', '0', false)");
+			if (PQresultStatus(result) == PGRES_TUPLES_OK)
+			{
+				PQclear(result);
+				return conn;
+			}
+			*status = archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQerrorMessage(conn));
+			PQclear(result);
+			PQfinish(conn);
+			return NULL;
+		}
+		if (PQconnectionNeedsPassword(conn) && options->password == NULL && may_ask)
+		{
+			PQfinish(conn);
+			options->password = simple_prompt("Password: ", false);
+			continue;
+		}
+		*status = is_refusal(conn, keywords, values) ? ARCHIVE_DENIED : ARCHIVE_UNREACHABLE;
+		archive_error(archive, *status, NULL, "%s", PQerrorMessage(conn));
+		if (PQconnectionNeedsPassword(conn) && options->password == NULL)
+			archive_error(archive, *status, "Put the password into a password file (~/.pgpass, mode 0600).", "%s",
+						  archive->error);
+		PQfinish(conn);
+		return NULL;
+	}
+}
