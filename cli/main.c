@@ -11,12 +11,42 @@
  */
 #include "options.h"
 
+#include "target.h"
+
 #include <signal.h>
 
 #include "common/logging.h"
 
 /* A row for each command; the prototypes are in options.h. */
 const CliCommand cli_commands[] = {
+	{"backup", cmd_backup, "take a base backup",
+	 "--source=NAME [OPTION]...",
+	 "      --incremental         what has changed since another backup (PostgreSQL 17 or newer)\n"
+	 "      --parent=LABEL        since this one\n"
+	 "      --label=LABEL         what to call it (default: the time)\n"
+	 "      --checkpoint=HOW      fast (default) or spread\n"
+	 "      --compress=METHOD     none (default), gzip, lz4 or zstd, as pg_basebackup takes it\n"
+	 "      --max-rate=BYTES      at most so many bytes per second, such as 50MB\n"
+	 "      --no-verify-checksums pages with a wrong checksum do not fail the backup\n"
+	 "      --manifest-checksums=ALGORITHM\n"
+	 "      --from=CONNSTR        from another server of the same cluster, such as a standby\n"
+	 "      --annotation=TEXT     a note\n"
+	 "      --no-wait             return at once\n"},
+	{"check", cmd_check, "one line and an exit code, for monitoring and probes",
+	 "[--source=NAME] [--fail-at=SEVERITY] [--ignore=CHECK]...",
+	 "      --fail-at=SEVERITY    warning or critical: what is less bad exits with 0\n"
+	 "      --ignore=CHECK        leave out a check of the view health; may be repeated\n"
+	 "\nThis command's exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also: could not ask).\n"},
+	{"plan", cmd_plan, "where a recovery would end, or why it can't",
+	 "--source=NAME " TARGET_USAGE "\n"
+	 "                  [--hold=SECONDS] [--files]",
+	 TARGET_HELP
+	 "\nThe plan:\n"
+	 "      --files               list the files that it needs\n"
+	 "      --hold=SECONDS        have the archive host keep them for so long\n"},
+	{"status", cmd_status, "each source at a glance, and what is not well",
+	 "[--source=NAME] [--watch[=SECONDS]]",
+	 "      --watch[=SECONDS]     show it again and again (default: every 2 seconds)\n"},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 

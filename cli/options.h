@@ -97,6 +97,10 @@ extern const char *cli_time_text(int64 time, char *buffer);
 extern const CliCommand cli_commands[];
 
 /* A line for each: defined in the files of the same names. */
+extern int cmd_backup(int argc, char **argv);
+extern int cmd_check(int argc, char **argv);
 extern int cmd_fetch(int argc, char **argv);
+extern int cmd_plan(int argc, char **argv);
+extern int cmd_status(int argc, char **argv);
 
 #endif /* WA_CLI_OPTIONS_H */
