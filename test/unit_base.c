@@ -16,27 +16,8 @@
 #include "../src/base/sum_line.h"
 #include "../src/base/wal_name.h"
 
-static int tests = 0;
-static int failures = 0;
+#include "unit.h"
 
-static void
-report(bool ok, const char *what, int line)
-{
-	tests++;
-	if (!ok)
-		failures++;
-	printf("%s %d - ", ok ? "ok" : "not ok", tests);
-	/* a test's name is one line */
-	for (; *what; what++)
-		putchar((unsigned char) *what < ' ' ? ' ' : *what);
-	putchar('\n');
-	if (!ok)
-		printf("# failed at %s line %d\n", __FILE__, line);
-}
-
-#define CHECK(condition, what) report((condition), (what), __LINE__)
-
-#define MB (1024 * 1024)
 #define GB ((uint64) 1024 * MB)
 
 /* ---- WAL names ---- */

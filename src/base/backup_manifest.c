@@ -11,6 +11,7 @@
 #include "base.h"
 
 #include "backup_manifest.h"
+#include "hex.h"
 #include "tar_reader.h"
 
 /* ---- checksum algorithms ---- */
@@ -135,19 +136,6 @@ fail(WaManifestReader *reader, const char *problem)
 	return false;
 }
 
-/* Value of a hexadecimal digit, -1: it is none. */
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Bytes of the token's digits into 'to', 'room' bytes; -1: they are none, or too many. */
 static int
 get_hex(const WaManifestReader *reader, uint8 *to, size_t room)
@@ -156,8 +144,8 @@ get_hex(const WaManifestReader *reader, uint8 *to, size_t room)
 		return -1;
 	for (size_t i = 0; i < reader->token_len; i += 2)
 	{
-		int high = hex_value(reader->token[i]);
-		int low = hex_value(reader->token[i + 1]);
+		int high = wa_hex_digit(reader->token[i]);
+		int low = wa_hex_digit(reader->token[i + 1]);
 
 		if (high < 0 || low < 0)
 			return -1;
@@ -197,7 +185,7 @@ get_lsn(const WaManifestReader *reader, XLogRecPtr *lsn)
 	for (size_t i = 0; i < reader->token_len; i++)
 	{
 		char c = reader->token[i];
-		int value = hex_value(c);
+		int value = wa_hex_digit(c);
 
 		if (c == '/' && part == 0 && digits > 0)
 		{
@@ -528,7 +516,7 @@ lex_escape(WaManifestReader *reader, char c)
 static bool
 lex_unicode(WaManifestReader *reader, char c)
 {
-	int value = hex_value(c);
+	int value = wa_hex_digit(c);
 
 	if (value < 0)
 		return fail(reader, "an escape in a text is not valid");

@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "flat_json.h"
+#include "hex.h"
 
 static void
 put(WaJsonWriter *w, const char *text, size_t len)
@@ -193,16 +194,11 @@ take_string(Cursor *c, char *out, size_t size, bool *too_long)
 						return false;
 					for (int i = 0; i < 4; i++)
 					{
-						char h = *c->p++;
+						int digit = wa_hex_digit(*c->p++);
 
-						if (h >= '0' && h <= '9')
-							v = v * 16 + h - '0';
-						else if (h >= 'a' && h <= 'f')
-							v = v * 16 + h - 'a' + 10;
-						else if (h >= 'A' && h <= 'F')
-							v = v * 16 + h - 'A' + 10;
-						else
+						if (digit < 0)
 							return false;
+						v = v * 16 + digit;
 					}
 					/* we write other characters as they are */
 					if (v == 0 || v > 0x7f)

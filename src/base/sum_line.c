@@ -7,6 +7,7 @@
  */
 #include "base.h"
 
+#include "hex.h"
 #include "sum_line.h"
 
 static const char hex_digit[] = "0123456789abcdef";
@@ -22,19 +23,6 @@ wa_write_sum_line(char *line, const uint8 *sha256, const char *name)
 		*p++ = hex_digit[sha256[i] & 15];
 	}
 	snprintf(p, WA_SUM_LINE_LEN - 2 * WA_SHA256_LEN, "  %s\n", name);
-}
-
-/* Value of a digit, -1 if it is none. */
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 bool
@@ -54,8 +42,8 @@ wa_read_sum_line(const char *text, size_t len, uint8 *sha256, char *name)
 		return false;
 	for (int i = 0; i < WA_SHA256_LEN; i++)
 	{
-		int high = hex_value(text[2 * i]);
-		int low = hex_value(text[2 * i + 1]);
+		int high = wa_hex_digit(text[2 * i]);
+		int low = wa_hex_digit(text[2 * i + 1]);
 
 		if (high < 0 || low < 0)
 			return false;

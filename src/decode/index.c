@@ -12,6 +12,7 @@
 #include "request.h"
 
 #include "../base/flat_json.h"
+#include "../base/hex.h"
 #include "../base/wal_effects.h"
 
 /* The state: this, then what wa_effects_save makes. */
@@ -302,18 +303,6 @@ index_progress(void *arg, XLogRecPtr lsn, uint64 bytes)
 
 /* ---- the request ---- */
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Decode hexadecimal digits in place; the number of bytes, -1 if they are none. */
 static ssize_t
 decode_hex(char *text)
@@ -324,8 +313,8 @@ decode_hex(char *text)
 		return -1;
 	for (size_t i = 0; i < len; i += 2)
 	{
-		int hi = hex_digit(text[i]);
-		int lo = hex_digit(text[i + 1]);
+		int hi = wa_hex_digit(text[i]);
+		int lo = wa_hex_digit(text[i + 1]);
 
 		if (hi < 0 || lo < 0)
 			return -1;

@@ -67,12 +67,8 @@ wa_directory_problem(char *buffer, size_t size)
 	return buffer;
 }
 
-/* snprintf into MAXPGPATH bytes that refuses to truncate */
-static void
-join_path(char *path, const char *fmt, ...) pg_attribute_printf(2, 3);
-
-static void
-join_path(char *path, const char *fmt, ...)
+void
+wa_join_path(char *path, const char *fmt, ...)
 {
 	va_list args;
 	int n;
@@ -93,7 +89,7 @@ wa_source_path(char *path, const char *source)
 	/* names are checked when they enter; a last guard against "../" */
 	if (!wa_source_name_is_valid(source))
 		elog(ERROR, "invalid source name \"%s\"", source);
-	join_path(path, "%s/%s", wa_directory, source);
+	wa_join_path(path, "%s/%s", wa_directory, source);
 }
 
 void
@@ -101,7 +97,7 @@ wa_source_file_path(char *path, const char *source, const char *file)
 {
 	if (!wa_source_name_is_valid(source))
 		elog(ERROR, "invalid source name \"%s\"", source);
-	join_path(path, "%s/%s/%s", wa_directory, source, file);
+	wa_join_path(path, "%s/%s/%s", wa_directory, source, file);
 }
 
 void
@@ -109,7 +105,7 @@ wa_cluster_path(char *path, const char *source, uint64 sysid)
 {
 	if (!wa_source_name_is_valid(source))
 		elog(ERROR, "invalid source name \"%s\"", source);
-	join_path(path, "%s/%s/" UINT64_FORMAT, wa_directory, source, sysid);
+	wa_join_path(path, "%s/%s/" UINT64_FORMAT, wa_directory, source, sysid);
 }
 
 void
@@ -117,7 +113,7 @@ wa_wal_path(char *path, const char *source, uint64 sysid)
 {
 	if (!wa_source_name_is_valid(source))
 		elog(ERROR, "invalid source name \"%s\"", source);
-	join_path(path, "%s/%s/" UINT64_FORMAT "/wal", wa_directory, source, sysid);
+	wa_join_path(path, "%s/%s/" UINT64_FORMAT "/wal", wa_directory, source, sysid);
 }
 
 int
@@ -211,7 +207,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 	int fd;
 
 	/* two processes may write the same file, each its own version */
-	join_path(tmp, "%s.%d.tmp", path, (int) getpid());
+	wa_join_path(tmp, "%s.%d.tmp", path, (int) getpid());
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
 	if (fd < 0)
 		ereport(ERROR,

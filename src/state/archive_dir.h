@@ -24,8 +24,9 @@ extern const char *wa_directory_problem(char *buffer, size_t size);
 
 /*
  * Paths, into buffers of MAXPGPATH bytes.  Raises an error where the path
- * would be too long.
+ * would be too long.  The first is for all that have no function of their own.
  */
+extern void wa_join_path(char *path, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern void wa_source_path(char *path, const char *source);
 extern void wa_source_file_path(char *path, const char *source, const char *file);
 extern void wa_cluster_path(char *path, const char *source, uint64 sysid);

@@ -28,33 +28,13 @@
 
 /* ---- paths ---- */
 
-/* snprintf into MAXPGPATH bytes that refuses to truncate */
-static void
-join_path(char *path, const char *fmt, ...) pg_attribute_printf(2, 3);
-
-static void
-join_path(char *path, const char *fmt, ...)
-{
-	va_list args;
-	int n;
-
-	va_start(args, fmt);
-	n = vsnprintf(path, MAXPGPATH, fmt, args);
-	va_end(args);
-	if (n < 0 || n >= MAXPGPATH)
-		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("path of a backup below \"walarchive.directory\" is too long"),
-				 errhint("Choose a shorter \"walarchive.directory\".")));
-}
-
 void
 wa_backups_path(char *path, const char *source, uint64 sysid)
 {
 	char dir[MAXPGPATH];
 
 	wa_cluster_path(dir, source, sysid);
-	join_path(path, "%s/backup", dir);
+	wa_join_path(path, "%s/backup", dir);
 }
 
 void
@@ -67,7 +47,7 @@ wa_backup_path(char *path, const char *source, uint64 sysid, const char *label,
 	if (!wa_backup_label_is_valid(label))
 		elog(ERROR, "invalid backup label \"%s\"", label);
 	wa_backups_path(dir, source, sysid);
-	join_path(path, "%s/%s%s", dir, label, suffix);
+	wa_join_path(path, "%s/%s%s", dir, label, suffix);
 }
 
 void
@@ -77,7 +57,7 @@ wa_backup_file_path(char *path, const char *source, uint64 sysid, const char *la
 	char dir[MAXPGPATH];
 
 	wa_backup_path(dir, source, sysid, label, suffix);
-	join_path(path, "%s/%s", dir, file);
+	wa_join_path(path, "%s/%s", dir, file);
 }
 
 /* ---- backup.json ---- */
@@ -144,7 +124,7 @@ wa_write_backup_info(const char *folder, const WaBackupInfo *info)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the description of backup \"%s\" is too long", info->label)));
-	join_path(path, "%s/backup.json", folder);
+	wa_join_path(path, "%s/backup.json", folder);
 	wa_write_file(path, text, w.used);
 	pfree(text);
 }
@@ -239,7 +219,7 @@ wa_read_backup_info(const char *folder, WaBackupInfo *info, char **problem)
 
 	*problem = NULL;
 	memset(info, 0, sizeof(*info));
-	join_path(path, "%s/backup.json", folder);
+	wa_join_path(path, "%s/backup.json", folder);
 	text = wa_read_file(path, MAX_INFO_LEN, &len);
 	if (text == NULL)
 	{
@@ -277,7 +257,7 @@ wa_write_backup_notes(const char *folder, const WaBackupNotes *notes)
 		wa_json_string(&w, "damage", notes->damage);
 	if (!wa_json_end(&w))
 		elog(ERROR, "notes of a backup are too long");
-	join_path(path, "%s/notes.json", folder);
+	wa_join_path(path, "%s/notes.json", folder);
 	wa_write_file(path, text, w.used);
 	pfree(text);
 }
@@ -294,7 +274,7 @@ wa_read_backup_notes(const char *folder, WaBackupNotes *notes, char **problem)
 
 	*problem = NULL;
 	memset(notes, 0, sizeof(*notes));
-	join_path(path, "%s/notes.json", folder);
+	wa_join_path(path, "%s/notes.json", folder);
 	text = wa_read_file(path, MAX_NOTES_LEN, &len);
 	if (text == NULL)
 		return true;
@@ -384,7 +364,7 @@ remove_tree(const char *path)
 		struct stat st;
 
 		CHECK_FOR_INTERRUPTS();
-		join_path(file, "%s/%s", path, (char *) lfirst(lc));
+		wa_join_path(file, "%s/%s", path, (char *) lfirst(lc));
 		if (lstat(file, &st) == 0 && S_ISDIR(st.st_mode))
 			remove_tree(file);
 		else if (unlink(file) != 0 && errno != ENOENT)
