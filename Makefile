@@ -4,7 +4,7 @@ MODULE_big = walarchive
 EXTVERSION = 0.1.0
 
 OBJS = walarchive.o \
-	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c src/backup/*.c))
+	$(patsubst %.c,%.o,$(wildcard src/base/*.c src/state/*.c src/capture/*.c src/catalog/*.c src/backup/*.c src/restore/*.c))
 
 # the SQL surface, in the order in which its parts depend on one another
 SCHEMA = schema/header.sql \
@@ -26,6 +26,7 @@ SCHEMA = schema/header.sql \
 	schema/backup_schedule.sql \
 	schema/verify.sql \
 	schema/backup_verify.sql \
+	schema/serve.sql \
 	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql

@@ -792,7 +792,8 @@ AS $$
 	SELECT p.oid::regprocedure
 	FROM pg_catalog.pg_proc p
 	WHERE p.pronamespace = 'walarchive'::regnamespace
-		AND p.proname IN ('commits', 'destructive_commits', 'stranded_commits', 'wal_stats', 'wal_records', 'verify')
+		AND p.proname IN ('commits', 'destructive_commits', 'stranded_commits', 'wal_stats', 'wal_records', 'verify',
+						  'wal_file', 'read_wal', 'read_backup_file', 'source_layout')
 $$;
 REVOKE ALL ON FUNCTION walarchive.reading_functions() FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.reading_functions() IS
@@ -828,7 +829,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION walarchive.grant_read(text, regrole) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.grant_read(text, regrole) IS
-'let a role, and its members, read the archived WAL of one source by commits(), destructive_commits(), stranded_commits(), wal_stats() and wal_records(), and verify it by verify()';
+'let a role, and its members, read all that is archived of one source: by commits(), destructive_commits(), stranded_commits(), wal_stats() and wal_records(), verify(), and as files, backups included, for restores and standbys';
 
 CREATE FUNCTION walarchive.revoke_read(source text, grantee regrole)
 RETURNS void
