@@ -87,8 +87,10 @@ install-programs: $(DECODE) $(CLIENT)
 	$(MKDIR_P) '$(DESTDIR)$(bindir)'
 	$(INSTALL_PROGRAM) $(DECODE) '$(DESTDIR)$(bindir)/walarchive-decode'
 	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)/walarchive'
+	$(MKDIR_P) '$(DESTDIR)$(mandir)/man1'
+	$(INSTALL_DATA) docs/walarchive.1 '$(DESTDIR)$(mandir)/man1/walarchive.1'
 uninstall-programs:
-	rm -f '$(DESTDIR)$(bindir)/walarchive-decode' '$(DESTDIR)$(bindir)/walarchive'
+	rm -f '$(DESTDIR)$(bindir)/walarchive-decode' '$(DESTDIR)$(bindir)/walarchive' '$(DESTDIR)$(mandir)/man1/walarchive.1'
 
 test/unit_%: test/unit_%.c $(wildcard test/*.h src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq
