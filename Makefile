@@ -53,7 +53,7 @@ TAP_TESTS = 1
 # fuzz targets, with their corpora replayed as unit tests; see test/fuzz/README
 FUZZ = history flat_json wal_name message wal tar manifest control
 UNIT_TESTS = test/unit_base test/unit_wal test/unit_wal_made test/unit_wal_event test/unit_wal_effects test/unit_backup \
-	test/unit_backup_schedule $(FUZZ:%=test/fuzz/replay_%)
+	test/unit_backup_schedule test/unit_restore_plan $(FUZZ:%=test/fuzz/replay_%)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -105,7 +105,7 @@ test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.
 unitcheck: $(UNIT_TESTS)
 	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base && \
 		./test/unit_wal test/wal && ./test/unit_wal_made && ./test/unit_wal_event test/wal && ./test/unit_wal_effects && \
-		./test/unit_backup_schedule && ./test/unit_backup test/control
+		./test/unit_backup_schedule && ./test/unit_restore_plan && ./test/unit_backup test/control
 
 .PHONY: regress-folder
 regress-folder:

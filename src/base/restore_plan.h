@@ -105,6 +105,13 @@ typedef struct WaPlanBackup
 	 */
 	bool has_earliest_time;
 	int64 earliest_time;
+
+	/*
+	 * When it was begun, if that is known, by whatever clock.  Used only where
+	 * no transaction that ended before the backup is known.
+	 */
+	bool has_begin_time;
+	int64 begin_time;
 } WaPlanBackup;
 
 /* A record that ends a transaction, or any other that a search was for. */
@@ -183,6 +190,7 @@ typedef enum WaPlanReason
 {
 	WA_PLAN_FEASIBLE,
 	WA_PLAN_NO_BACKUP,          /* none that is usable, or none starts before the target */
+	WA_PLAN_BEFORE_BACKUP,      /* the given backup was begun after the target: it holds what came later */
 	WA_PLAN_BEFORE_CONSISTENCY, /* the target lies before the (given) backup is consistent */
 	WA_PLAN_BACKUP_UNUSABLE,    /* the given backup is waiting or broken */
 	WA_PLAN_CHAIN_BROKEN,       /* a parent of it is missing or broken */
@@ -197,7 +205,7 @@ typedef enum WaPlanReason
 	WA_PLAN_NOT_INDEXED,
 	WA_PLAN_UNKNOWN_XID,
 	WA_PLAN_UNKNOWN_NAME,
-	WA_PLAN_AMBIGUOUS_NAME, /* recovery takes the first; only where the caller wants to be told */
+	WA_PLAN_AMBIGUOUS_NAME, /* several have that name, and no backup was given: recovery takes the first after that */
 	WA_PLAN_NOT_ANCESTOR,   /* it exists, but on a timeline that is not on the path */
 	WA_PLAN_PAST_LAST_COMMIT,
 	WA_PLAN_SEARCH_FAILED /* could not look: says nothing about the target */
@@ -238,8 +246,15 @@ typedef struct WaRestorePlan
 	/* of what is replayed, from start_lsn on; none: the backup has all there is */
 	bool has_commit;
 	WaPlanRecord last_commit;
-	bool has_xact; /* commits and aborts: what pg_last_xact_replay_timestamp() will say */
+	bool has_xact; /* commits and aborts */
 	WaPlanRecord last_xact;
+
+	/*
+	 * What pg_last_xact_replay_timestamp() will say.  Recovery that stops
+	 * after a record because of its LSN does not note that record's time.
+	 */
+	bool has_replay_time;
+	int64 replay_time;
 
 	/*
 	 * What to tell PostgreSQL: the target itself, or for WA_TARGET_END the LSN
