@@ -44,6 +44,25 @@ const CliCommand cli_commands[] = {
 	 "\nThe plan:\n"
 	 "      --files               list the files that it needs\n"
 	 "      --hold=SECONDS        have the archive host keep them for so long\n"},
+	{"restore", cmd_restore, "restore a copy that ends where it was planned to",
+	 "--source=NAME -D DIR " TARGET_USAGE "\n                  [OPTION]...",
+	 TARGET_HELP
+	 "\nThe copy:\n"
+	 "  -D, --pgdata=DIR          its data directory: empty, or not there yet\n"
+	 "      --tablespace-mapping=OLDDIR=NEWDIR\n"
+	 "                            where a tablespace goes; its OID may stand for OLDDIR\n"
+	 "      --tablespaces=DIR     all others go to DIR/OID\n"
+	 "      --start               start it, follow its recovery, and compare it with the plan\n"
+	 "      --copy-port=PORT      its port (default: a free one from 5433 on)\n"
+	 "      --target-action=WHAT  at the target: promote (default), pause or shutdown\n"
+	 "      --as-primary          keep the primary's settings: it takes the primary's place\n"
+	 "      --preload=LIBRARIES   its shared_preload_libraries (default: those that are harmless)\n"
+	 "      --copy-user=NAME      role to look at it with (default: postgres, or yours)\n"
+	 "      --bindir=DIR          PostgreSQL's programs, of the backup's major\n"
+	 "      --hold=SECONDS        without --start: how long the archive keeps what recovery needs (default: a day)\n"
+	 "  -j, --jobs=N              threads that check and write (default: 2)\n"
+	 "      --dry-run             plan and check, but copy nothing\n"
+	 "      --no-clean            leave what was made when something fails\n"},
 	{"status", cmd_status, "each source at a glance, and what is not well",
 	 "[--source=NAME] [--watch[=SECONDS]]",
 	 "      --watch[=SECONDS]     show it again and again (default: every 2 seconds)\n"},

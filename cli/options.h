@@ -101,6 +101,7 @@ extern int cmd_backup(int argc, char **argv);
 extern int cmd_check(int argc, char **argv);
 extern int cmd_fetch(int argc, char **argv);
 extern int cmd_plan(int argc, char **argv);
+extern int cmd_restore(int argc, char **argv);
 extern int cmd_status(int argc, char **argv);
 
 #endif /* WA_CLI_OPTIONS_H */
