@@ -22,7 +22,7 @@
 #include "../src/base/restore_plan.h"
 #include "unit.h"
 
-#define CLUSTERS 6000
+#define CLUSTERS 15000
 #define TARGETS 40 /* of each cluster */
 
 #define MAX_TIMELINES 6
@@ -215,6 +215,12 @@ make_runs(bool whole)
 
 		if (!whole && chance(5))
 			continue; /* nothing of it */
+		/* what its first segment has of the parent, and no more */
+		if (!whole && t->plan.fork > from + 16 && chance(10))
+		{
+			run[nruns++] = (WaPlanRun){t->plan.tli, from, t->plan.fork - 8 * (1 + rnd(2)), WA_RUN_GAP, 0};
+			continue;
+		}
 		if (n == 0)
 		{
 			if (chance(50))
@@ -274,8 +280,12 @@ make_backups(void)
 		if (count < 4)
 			continue;
 		memset(b, 0, sizeof(*b));
-		first = rnd(count - 3);
+		first = rnd(count - 1);
+		if (chance(5))
+			first = count - 1;
 		from_shutdown[nbackups] = list[first]->type == CHECKPOINT;
+		if (first == count - 1 && !from_shutdown[nbackups])
+			continue;
 		/* only then may it be consistent with that very record */
 		last = first + (from_shutdown[nbackups] ? 0 : 1) + rnd(chance(80) ? 6 : 40);
 		last = Min(last, count - 1);
@@ -284,6 +294,9 @@ make_backups(void)
 		b->tli = list[first]->tli;
 		b->start_lsn = list[first]->start;
 		b->consistent_lsn = list[last]->end;
+		/* PostgreSQL has no such place, but who knows */
+		if (chance(5) && last > first)
+			b->consistent_lsn -= 8;
 		b->stop_tli = list[last]->tli;
 		b->stop_lsn = chance(70) ? b->consistent_lsn : b->consistent_lsn + 64;
 		b->size = 1000;
@@ -908,6 +921,8 @@ offer_is_good(const WaPlanInput *in, const WaRestoreTarget *target,
 	t.lsn = near->lsn;
 	t.timeline = target->timeline;
 	t.backup = near->backup;
+	if (target->kind == WA_TARGET_LSN && (before ? near->lsn >= target->lsn : near->lsn <= target->lsn))
+		return false;
 	return wa_plan_restore(in, &t, &plan);
 }
 
@@ -1057,6 +1072,23 @@ search_fails(void *arg, const WaPlanRange *range, int64 time, bool or_equal,
 	return WA_SEARCH_FAILED;
 }
 
+static bool
+plan_path_is_sane(void)
+{
+	static WaHistory path;
+	WaPlanTimeline t[] = {{1, 0, 0}, {2, 1, 5000}, {3, 2, 4000}, {4, 4, 100}, {5, 9, 100}, {6, 2, 5000}};
+	WaPlanInput in = {t, lengthof(t)};
+	bool good;
+
+	/* left before it was entered */
+	good = wa_plan_path(&in, 3, &path) && path.count == 2 && path.entry[0].tli == 2 && path.entry[0].begin == 0;
+	good &= wa_plan_path(&in, 4, &path) && path.count == 1;
+	/* a parent that is later */
+	good &= wa_plan_path(&in, 5, &path) && path.count == 1 && path.entry[0].begin == 0;
+	good &= wa_plan_path(&in, 6, &path) && path.count == 3 && path.entry[1].begin == 5000 && path.entry[1].end == 5000;
+	return good && !wa_plan_path(&in, 7, &path);
+}
+
 static void
 test_cases(void)
 {
@@ -1078,6 +1110,8 @@ test_cases(void)
 			  strcmp(plan.text, "the disk is on fire") == 0,
 		  "what could not be looked at counts as nothing else");
 	CHECK(!plan.before.valid && !plan.after.valid, "and nothing is offered then");
+	in = input(1);
+	CHECK(plan_path_is_sane(), "a history that can't be makes a shorter path");
 	in.nbackups = 0;
 	CHECK(!wa_plan_restore(&in, &target, &plan) && plan.reason == WA_PLAN_NO_BACKUP, "no backup at all");
 }
