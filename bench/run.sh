@@ -2,7 +2,7 @@
 # Compares walarchive with pg_receivewal and with a hot standby, side by side on this machine, and prints ratios.
 # bench/README.md says what is measured and how.
 #
-#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup]   (default: all)
+#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup] [restore]   (default: all)
 #
 #   BENCH_GB=4             WAL to catch up on
 #   BENCH_PAIRS=9          alternating pairs of each comparison
@@ -16,6 +16,9 @@
 #   BENCH_BACKUP_GB=5      size of the database that base backups are taken of
 #   BENCH_BACKUP_PAIRS=5   alternating pairs of each kind of backup
 #   BENCH_BACKUP_KINDS="none client-zstd"   kinds of compression (default: six)
+#   BENCH_RESTORE_BASE_GB=2   size of the database that is restored
+#   BENCH_RESTORE_WAL_GB=4    WAL that is replayed after that
+#   BENCH_RESTORE_PAIRS=5     alternating restores of each kind; with pgBackRest, if it is installed
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
 #   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine
@@ -34,12 +37,12 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--inner) inner=yes && shift ;; # ours: the part that runs as an ordinary user
-	catchup | sync | bulk | slow | decode | index | catalog | backup) scenarios+=("$1") && shift ;;
+	catchup | sync | bulk | slow | decode | index | catalog | backup | restore) scenarios+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup)
+((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup restore)
 
 gb=${BENCH_GB:-4} pairs=${BENCH_PAIRS:-9} seconds=${BENCH_SECONDS:-10} warmup=${BENCH_WARMUP:-1}
 client_counts=${BENCH_CLIENTS:-1 8 32} bulk_clients=${BENCH_BULK_CLIENTS:-4} slow_us=${BENCH_SLOW_US:-2000}
@@ -95,7 +98,7 @@ cleanup() {
 	trap - EXIT
 	((receiver_pid == 0)) || kill "$receiver_pid" 2>/dev/null || true
 	((bulk_pid == 0)) || kill "$bulk_pid" 2>/dev/null || true
-	for server in primary archive standby; do
+	for server in primary archive standby copy; do
 		if [[ -e $dir/$server/postmaster.pid ]]; then "$bin/pg_ctl" -D "$dir/$server" -m immediate stop >/dev/null || true; fi
 	done
 	rm -rf "$sockets"
@@ -344,6 +347,8 @@ commits() { # name of the raw files, clients, bulk or alone, kinds besides ours
 source "$dir/checkout/bench/index.sh"
 # shellcheck source=backup.sh
 source "$dir/checkout/bench/backup.sh"
+# shellcheck source=restore.sh
+source "$dir/checkout/bench/restore.sh"
 
 # --- the report ---
 # One line: median of both and of the ratio pair by pair, its range and quartiles, and whether it is on the right side of the bar.
@@ -395,6 +400,7 @@ report_all() {
 	report slow-bulk.tps recv "slow disk, bulk load, pg_receivewal, tps" '>' -
 	report_index
 	report_backup
+	report_restore
 }
 
 say "making a primary$([[ $receiver == walarchive ]] && echo ", an archive host") and a standby in $dir"
@@ -431,7 +437,7 @@ for scenario in "${scenarios[@]}"; do
 		;;
 	decode) decode ;;
 	backup) backup ;;
-	index | catalog)
+	index | catalog | restore)
 		if [[ $receiver == walarchive ]]; then "$scenario"; else say "$scenario: there is nothing to compare with"; fi
 		;;
 	esac
