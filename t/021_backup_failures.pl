@@ -260,7 +260,7 @@ for my $round (1 .. 10)
 	ok(wait_for('leftovers to go', sub { !grep { /\.(tmp|deleted)$/ } folders() }), "$round, $victim: no leftover");
 	ok(wait_for('it to be decided', sub { (try_psql($host,
 				"SELECT count(*) FROM walarchive.backup WHERE label = 'round_$round' AND state IN ('usable', 'failed')") // '') eq '1'
-			  || !defined $pid || !grep { $_->{label} eq "round_$round" } journal_lines($host, 'prod') }),
+			  || !defined $pid || !grep { ($_->{label} // '') eq "round_$round" } journal_lines($host, 'prod') }),
 		"$round, $victim: the catalog knows how it ended");
 }
 usable_are_whole('after ten kills');
