@@ -30,13 +30,15 @@ SCHEMA = schema/header.sql \
 	schema/views.sql
 
 DATA_built = walarchive--$(EXTVERSION).sql
-EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(CLIENT) $(UNIT_TESTS) tmp_check
+EXTRA_CLEAN = walarchive--$(EXTVERSION).sql $(DECODE) $(FRONT) $(CLIENT) $(UNIT_TESTS) tmp_check
 
 # the program that reads WAL for the server, and for people
 DECODE = src/decode/walarchive-decode
 
-# the client, for restores above all
-CLIENT = cli/walarchive
+# the client: what a recovery starts for each file, and all the rest of it
+FRONT = cli/walarchive
+CLIENT = cli/walarchive-client
+FRONT_SOURCES = cli/front.c cli/fetch_link.c
 CLIENT_DECODE = src/decode/wal_files.c src/decode/walk.c
 
 PG_CPPFLAGS = -I$(libpq_srcdir) -DWALARCHIVE_VERSION='"$(EXTVERSION)"'
@@ -74,23 +76,29 @@ $(DECODE): $(wildcard src/decode/*.[ch] src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $(filter %.c,$^) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport $(filter -lcrypto,$(LIBS))
 
 # the client has the pure code and, for a bare archive directory, the decoder's reading of WAL
-$(CLIENT): $(wildcard cli/*.[ch]) $(wildcard src/base/*.[ch]) $(CLIENT_DECODE) $(wildcard src/decode/*.h)
+$(CLIENT): $(filter-out cli/front.c,$(wildcard cli/*.c)) $(wildcard cli/*.h) $(wildcard src/base/*.[ch]) $(CLIENT_DECODE) $(wildcard src/decode/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -pthread -o $@ $(filter %.c,$^) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) \
 		-lpgfeutils $(libpq) -lpgcommon -lpgport -larchive $(filter -lcrypto,$(LIBS))
 
-all: $(DECODE) $(CLIENT)
+# linked with nothing, so that it starts at once
+$(FRONT): $(FRONT_SOURCES) cli/fetch_link.h
+	$(CC) $(CFLAGS) $(CPPFLAGS) -o $@ $(filter %.c,$^)
+
+all: $(DECODE) $(FRONT) $(CLIENT)
 install: install-programs
 uninstall: uninstall-programs
 
 .PHONY: install-programs uninstall-programs
-install-programs: $(DECODE) $(CLIENT)
+install-programs: $(DECODE) $(FRONT) $(CLIENT)
 	$(MKDIR_P) '$(DESTDIR)$(bindir)'
 	$(INSTALL_PROGRAM) $(DECODE) '$(DESTDIR)$(bindir)/walarchive-decode'
-	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)/walarchive'
+	$(INSTALL_PROGRAM) $(FRONT) '$(DESTDIR)$(bindir)/walarchive'
+	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)/walarchive-client'
 	$(MKDIR_P) '$(DESTDIR)$(mandir)/man1'
 	$(INSTALL_DATA) docs/walarchive.1 '$(DESTDIR)$(mandir)/man1/walarchive.1'
 uninstall-programs:
-	rm -f '$(DESTDIR)$(bindir)/walarchive-decode' '$(DESTDIR)$(bindir)/walarchive' '$(DESTDIR)$(mandir)/man1/walarchive.1'
+	rm -f '$(DESTDIR)$(bindir)/walarchive-decode' '$(DESTDIR)$(bindir)/walarchive' '$(DESTDIR)$(bindir)/walarchive-client' \
+		'$(DESTDIR)$(mandir)/man1/walarchive.1'
 
 test/unit_%: test/unit_%.c $(wildcard test/*.h src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq

@@ -92,7 +92,7 @@ copy_checkout() {
 	local from=$1 to=$2
 	tar -C "$from" --exclude=./.git --exclude=./tmp_check --exclude=./quickstart.d --exclude=./bench/results \
 		--exclude='*.o' --exclude='*.so' --exclude='*.a' --exclude='*.bc' --exclude='./walarchive--0*.sql' --exclude=./src/decode/walarchive-decode \
-		--exclude=./cli/walarchive -cf - . |
+		--exclude=./cli/walarchive --exclude=./cli/walarchive-client -cf - . |
 		tar -C "$to" -xf -
 }
 

@@ -37,6 +37,14 @@ const CliCommand cli_commands[] = {
 	 "      --fail-at=SEVERITY    warning or critical: what is less bad exits with 0\n"
 	 "      --ignore=CHECK        leave out a check of the view health; may be repeated\n"
 	 "\nThis command's exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also: could not ask).\n"},
+	{"fetch", cmd_fetch, "the restore_command: a WAL segment or timeline history for a recovery",
+	 "--source=NAME [OPTION]... %f %p",
+	 "      --mode=MODE           restore (default): what goes wrong stops the recovery, with an exit code over 125;\n"
+	 "                            standby: it is asked for again later, so the exit code is 1\n"
+	 "      --plan=ID             serve what this plan needs, and nothing else\n"
+	 "      --ahead=SIZE          read so much ahead (default: 256MB)\n"
+	 "      --no-prefetch         read one file, and leave no process behind\n"
+	 "\nThis command exits with 1 if it is proved that there is no such file, so that recovery ends there.\n"},
 	{"plan", cmd_plan, "where a recovery would end, or why it can't",
 	 "--source=NAME " TARGET_USAGE "\n"
 	 "                  [--hold=SECONDS] [--files]",
