@@ -198,7 +198,20 @@ program_path(char *path)
 	ssize_t n = readlink("/proc/self/exe", path, MAXPGPATH - 1);
 
 	if (n > 0)
+	{
+		/* its front is faster, and lies beside it */
+		static const char client[] = "-client";
+		char front[MAXPGPATH];
+
 		path[n] = '\0';
+		strlcpy(front, path, sizeof(front));
+		if (n > (ssize_t) strlen(client) && strcmp(path + n - strlen(client), client) == 0)
+		{
+			front[n - strlen(client)] = '\0';
+			if (access(front, X_OK) == 0)
+				strlcpy(path, front, MAXPGPATH);
+		}
+	}
 	else if (find_my_exec("walarchive", path) < 0)
 		strlcpy(path, "walarchive", MAXPGPATH);
 	return path;
