@@ -55,7 +55,7 @@ TAP_TESTS = 1
 # fuzz targets, with their corpora replayed as unit tests; see test/fuzz/README
 FUZZ = history flat_json wal_name message wal tar manifest control
 UNIT_TESTS = test/unit_base test/unit_wal test/unit_wal_made test/unit_wal_event test/unit_wal_effects test/unit_backup \
-	test/unit_backup_schedule test/unit_restore_plan $(FUZZ:%=test/fuzz/replay_%)
+	test/unit_backup_schedule test/unit_restore_plan test/unit_client $(FUZZ:%=test/fuzz/replay_%)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -103,6 +103,12 @@ uninstall-programs:
 test/unit_%: test/unit_%.c $(wildcard test/*.h src/base/*.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -o $@ $< $(wildcard src/base/*.c) -L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport -lpq
 
+# parts of the client that need no server
+UNIT_CLIENT = cli/unpack.c cli/manifest_index.c cli/conf_file.c cli/restore_settings.c
+test/unit_client: test/unit_client.c test/unit.h $(UNIT_CLIENT) $(wildcard cli/*.h src/base/*.[ch])
+	$(CC) $(CFLAGS) $(CPPFLAGS) -DFRONTEND -pthread -o $@ $< $(UNIT_CLIENT) $(wildcard src/base/*.c) $(LDFLAGS) -L$(libdir) -L$(pkglibdir) \
+		-lpgcommon -lpgport -larchive $(filter -lcrypto,$(LIBS))
+
 # the protocol's messages are the one target outside of src/base; that for WAL looks at no checksums
 test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.[ch] src/capture/protocol.[ch])
 	$(CC) $(CFLAGS) $(CPPFLAGS) $(if $(findstring message,$*),,-DFRONTEND) -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ $< test/fuzz/replay.c \
@@ -113,7 +119,8 @@ test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.
 unitcheck: $(UNIT_TESTS)
 	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base && \
 		./test/unit_wal test/wal && ./test/unit_wal_made && ./test/unit_wal_event test/wal && ./test/unit_wal_effects && \
-		./test/unit_backup_schedule && ./test/unit_restore_plan && ./test/unit_backup test/control
+		./test/unit_backup_schedule && ./test/unit_restore_plan && \
+		rm -rf test/unit_client.tmp && ./test/unit_client test/unit_client.tmp && ./test/unit_backup test/control
 
 .PHONY: regress-folder
 regress-folder:

@@ -51,6 +51,13 @@ add_file(void *arg, const WaManifestFile *file)
 	return true;
 }
 
+/* Which WAL it needs is the plan's business. */
+static bool
+skip_range(void *arg, const WaManifestRange *range)
+{
+	return true;
+}
+
 static uint32
 hash_path(const char *path)
 {
@@ -101,7 +108,7 @@ manifest_index_read(const char *text, size_t len, const char *sha256, char **pro
 {
 	ManifestIndex *index = pg_malloc0(sizeof(ManifestIndex));
 	WaManifestReader *reader = pg_malloc0(sizeof(WaManifestReader));
-	WaManifestHandler handler = {.file = add_file, .arg = index};
+	WaManifestHandler handler = {.file = add_file, .range = skip_range, .arg = index};
 	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 	char is[2 * PG_SHA256_DIGEST_LENGTH + 1];
 	const char *twice;
