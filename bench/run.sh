@@ -2,7 +2,7 @@
 # Compares walarchive with pg_receivewal and with a hot standby, side by side on this machine, and prints ratios.
 # bench/README.md says what is measured and how.
 #
-#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup] [restore]   (default: all)
+#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup] [restore] [fetch]   (default: all)
 #
 #   BENCH_GB=4             WAL to catch up on
 #   BENCH_PAIRS=9          alternating pairs of each comparison
@@ -19,6 +19,9 @@
 #   BENCH_RESTORE_BASE_GB=2   size of the database that is restored
 #   BENCH_RESTORE_WAL_GB=4    WAL that is replayed after that
 #   BENCH_RESTORE_PAIRS=5     alternating restores of each kind; with pgBackRest, if it is installed
+#   BENCH_FETCH_GB=2       WAL that is delivered to a recovery
+#   BENCH_FETCH_PAIRS=5    alternating deliveries of each kind
+#   BENCH_FETCH_DELAY_US=5000   what the distant archive host adds to a round trip
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
 #   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine
@@ -37,12 +40,12 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--inner) inner=yes && shift ;; # ours: the part that runs as an ordinary user
-	catchup | sync | bulk | slow | decode | index | catalog | backup | restore) scenarios+=("$1") && shift ;;
+	catchup | sync | bulk | slow | decode | index | catalog | backup | restore | fetch) scenarios+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup restore)
+((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup restore fetch)
 
 gb=${BENCH_GB:-4} pairs=${BENCH_PAIRS:-9} seconds=${BENCH_SECONDS:-10} warmup=${BENCH_WARMUP:-1}
 client_counts=${BENCH_CLIENTS:-1 8 32} bulk_clients=${BENCH_BULK_CLIENTS:-4} slow_us=${BENCH_SLOW_US:-2000}
@@ -349,6 +352,8 @@ source "$dir/checkout/bench/index.sh"
 source "$dir/checkout/bench/backup.sh"
 # shellcheck source=restore.sh
 source "$dir/checkout/bench/restore.sh"
+# shellcheck source=fetch.sh
+source "$dir/checkout/bench/fetch.sh"
 
 # --- the report ---
 # One line: median of both and of the ratio pair by pair, its range and quartiles, and whether it is on the right side of the bar.
@@ -401,6 +406,7 @@ report_all() {
 	report_index
 	report_backup
 	report_restore
+	report_fetch
 }
 
 say "making a primary$([[ $receiver == walarchive ]] && echo ", an archive host") and a standby in $dir"
@@ -437,7 +443,7 @@ for scenario in "${scenarios[@]}"; do
 		;;
 	decode) decode ;;
 	backup) backup ;;
-	index | catalog | restore)
+	index | catalog | restore | fetch)
 		if [[ $receiver == walarchive ]]; then "$scenario"; else say "$scenario: there is nothing to compare with"; fi
 		;;
 	esac

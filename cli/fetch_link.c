@@ -62,6 +62,8 @@ fetch_find_request(int argc, char **argv, FetchRequest *request)
 
 	for (int i = 1; i < argc; i++)
 	{
+		if (strcmp(argv[i], "--no-prefetch") == 0)
+			return false;
 		if (!fetch_is_wal_name(argv[i]))
 			continue;
 		if (name != 0)
