@@ -62,7 +62,7 @@ sub is_gone
 	ok(wait_for("$label to be entered as failed", sub { backup_row($label, 'state') eq 'failed' }),
 		"$label: the catalog says that it failed") or diag(backup_row($label, '*'));
 	like(backup_row($label, 'reason'), $reason, "$label: and why");
-	my ($line) = grep { $_->{label} eq $label } journal_lines($host, 'prod', 'backup_failed');
+	my ($line) = grep { ($_->{label} // '') eq $label } journal_lines($host, 'prod', 'backup_failed');
 	is($line->{cause}, $cause, "$label: so does the journal") if $cause;
 	is(join(' ', grep { /^\Q$label\E/ } folders()), '', "$label: its files are gone");
 	is(sums_of_good(), $sums, "$label: the backup from before is untouched");
