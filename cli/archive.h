@@ -63,7 +63,7 @@ typedef struct ArchivePlan
 	TransactionId last_commit_xid;
 	bool has_commit_time;
 	int64 last_commit_time;
-	XLogRecPtr last_commit_lsn; /* start of the commit's record */
+	XLogRecPtr last_commit_lsn; /* end of the commit's record */
 	uint64 segments;
 	uint64 wal_bytes;
 	uint64 backup_bytes;
