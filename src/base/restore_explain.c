@@ -308,8 +308,8 @@ wa_plan_explain_not_found(WaPlanner *p)
 		say_end(p, &last, WA_PLAN_NOT_INDEXED, found);
 	}
 	else
-		wa_plan_say(p, by_xid ? WA_PLAN_UNKNOWN_XID : WA_PLAN_UNKNOWN_NAME, "%s of %s is in the archived WAL",
-					by_xid ? "no end" : "nothing", what);
+		wa_plan_say(p, by_xid ? WA_PLAN_UNKNOWN_XID : WA_PLAN_UNKNOWN_NAME, "no %s%s is in the archived WAL",
+					by_xid ? "commit or abort of " : "", what);
 	return 0;
 }
 
