@@ -10,6 +10,7 @@ OBJS = walarchive.o \
 SCHEMA = schema/header.sql \
 	schema/source.sql \
 	schema/catalog.sql \
+	schema/prepared.sql \
 	schema/state.sql \
 	schema/mirror.sql \
 	schema/relations.sql \
@@ -22,6 +23,7 @@ SCHEMA = schema/header.sql \
 	schema/backup_take.sql \
 	schema/expire.sql \
 	schema/removal.sql \
+	schema/plan.sql \
 	schema/control.sql \
 	schema/backup_schedule.sql \
 	schema/verify.sql \
@@ -48,7 +50,7 @@ SHLIB_LINK = $(libpq) -lpthread -lzstd -llz4 -lz
 # pg_regress does not make the parents of its instance's folder, and the
 # archive directory in its configuration has to be absolute
 REGRESS_PREP = regress-folder
-REGRESS = source views privileges errors index decode backup expire
+REGRESS = source views privileges errors index decode backup expire plan
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=tmp_check/regress.conf
 TAP_TESTS = 1
 

@@ -1,7 +1,16 @@
--- A catalog of :segments segments of 16 MB for source :'source', half of them
--- on timeline 1, half on timeline 2, a segment every ten seconds, as decoding
--- and verify() would have filled it, and of :backups base backups.  What the source has of its own stays.
+-- A catalog of :segments segments of 16 MB for source :'source', on :timelines
+-- timelines (2) of the same length, a segment every ten seconds, as decoding
+-- and verify() would have filled it, and of :backups base backups; :behind (0) more segments
+-- follow.  What the source has of its own stays.
 \set ON_ERROR_STOP on
+\if :{?timelines}
+\else
+\set timelines 2
+\endif
+\if :{?behind}
+\else
+\set behind 0
+\endif
 BEGIN;
 -- minutes if each row were flushed by itself; nothing of it needs to last
 SET LOCAL synchronous_commit = off;
@@ -19,17 +28,17 @@ SELECT c.name, c.system_identifier, t.timeline,
 	   9000 + n % 2000, n % 7, (n * 10000::bigint)::text::xid8, (n * 10000::bigint + 9999)::text::xid8,
 	   t.filled, sha256(int4send(n)), CASE WHEN n % 20 <> 0 THEN t.filled + '1 day'::interval END
 FROM walarchive.source c
-	CROSS JOIN generate_series(1, :segments) n
-	CROSS JOIN LATERAL (SELECT CASE WHEN n <= :segments / 2 THEN 1 ELSE 2 END AS timeline,
+	CROSS JOIN generate_series(1, :segments + :behind) n
+	CROSS JOIN LATERAL (SELECT least(:timelines, 1 + n::bigint * :timelines / :segments)::integer AS timeline,
 							   '0/0'::pg_lsn + n * 16777216::numeric AS start_lsn,
-							   now() - (:segments - n) * '10 s'::interval AS filled) t
+							   now() - (:segments + :behind - n) * '10 s'::interval AS filled) t
 WHERE c.name = :'source'
 ON CONFLICT DO NOTHING;
 
 INSERT INTO walarchive.timeline AS t
 	(source, system_identifier, timeline, parent_timeline, fork_lsn, first_lsn, last_lsn, segments, bytes, history_file, promoted_at)
-SELECT s.source, s.system_identifier, s.timeline, CASE WHEN s.timeline = 2 THEN 1 END, CASE WHEN s.timeline = 2 THEN min(s.start_lsn) END,
-	   min(s.start_lsn), max(s.end_lsn), count(*), sum(s.size), s.timeline = 2, CASE WHEN s.timeline = 2 THEN min(s.min_commit_time) END
+SELECT s.source, s.system_identifier, s.timeline, CASE WHEN s.timeline > 1 THEN s.timeline - 1 END, CASE WHEN s.timeline > 1 THEN min(s.start_lsn) END,
+	   min(s.start_lsn), max(s.end_lsn), count(*), sum(s.size), s.timeline > 1, CASE WHEN s.timeline > 1 THEN min(s.min_commit_time) END
 FROM walarchive.segment s
 WHERE s.source = :'source' AND s.state = 'finished'
 GROUP BY s.source, s.system_identifier, s.timeline

@@ -42,7 +42,8 @@ CREATE INDEX segment_damage_idx ON walarchive.segment (source, system_identifier
 -- intervals, but rows are stored about as they came, and a million of them has a
 -- few hundred ranges of pages.  Where many sources share the pages each has few rows.
 CREATE INDEX segment_range_idx ON walarchive.segment
-	USING brin (start_lsn, end_lsn, name, min_commit_time, max_commit_time) WITH (autosummarize = on);
+	USING brin (start_lsn, end_lsn, name, min_commit_time, max_commit_time,
+				(min_xid::text::bigint), (max_xid::text::bigint)) WITH (autosummarize = on);
 REVOKE ALL ON TABLE walarchive.segment FROM PUBLIC;
 GRANT SELECT ON TABLE walarchive.segment TO pg_monitor;
 

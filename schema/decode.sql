@@ -793,7 +793,8 @@ AS $$
 	FROM pg_catalog.pg_proc p
 	WHERE p.pronamespace = 'walarchive'::regnamespace
 		AND p.proname IN ('commits', 'destructive_commits', 'stranded_commits', 'wal_stats', 'wal_records', 'verify',
-						  'wal_file', 'read_wal', 'read_backup_file', 'source_layout')
+						  'wal_file', 'read_wal', 'read_backup_file', 'source_layout',
+						  'plan_restore', 'plan_report', 'plan_undo', 'plan_files', 'renew_plan', 'release_plan')
 $$;
 REVOKE ALL ON FUNCTION walarchive.reading_functions() FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.reading_functions() IS
@@ -829,7 +830,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION walarchive.grant_read(text, regrole) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.grant_read(text, regrole) IS
-'let a role, and its members, read all that is archived of one source: by commits(), destructive_commits(), stranded_commits(), wal_stats() and wal_records(), verify(), and as files, backups included, for restores and standbys';
+'let a role, and its members, read all that is archived of one source: by commits(), destructive_commits(), stranded_commits(), wal_stats() and wal_records(), verify(), plan_restore(), and as files, backups included, for restores and standbys';
 
 CREATE FUNCTION walarchive.revoke_read(source text, grantee regrole)
 RETURNS void

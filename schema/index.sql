@@ -195,7 +195,8 @@ COMMENT ON FUNCTION walarchive.next_decode(text, bigint, integer, pg_lsn) IS
 -- or somebody else has decoded it meanwhile: then nothing is entered.
 --
 -- p_found: {"segments": [...], "restore_points": [...], "parameters": [...],
--- "recoveries": [...], "destructions": [...], "damage": [...]}
+-- "recoveries": [...], "destructions": [...], "prepared": [...], "finished": [...],
+-- "damage": [...]}
 CREATE FUNCTION walarchive.store_decoded(
 	p_source text,
 	p_system_identifier bigint,
@@ -287,6 +288,11 @@ BEGIN
 	FROM pg_catalog.jsonb_to_recordset(p_found -> 'restore_points')
 		 AS r (start_lsn pg_lsn, end_lsn pg_lsn, name text, "time" timestamptz)
 	ON CONFLICT (source, system_identifier, timeline, start_lsn) DO NOTHING;
+
+	IF p_found ? 'prepared' OR p_found ? 'finished' THEN
+		PERFORM walarchive.store_prepared(p_source, p_system_identifier, p_timeline,
+										  p_found -> 'prepared', p_found -> 'finished');
+	END IF;
 
 	INSERT INTO walarchive.parameter_change
 		(source, system_identifier, timeline, start_lsn, max_connections, max_worker_processes,

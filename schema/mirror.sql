@@ -526,6 +526,10 @@ BEGIN
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.parameter_change r
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.prepared_xact r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.prepared_end r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.destructive_commit r
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	PERFORM walarchive.forget_backups(p_source, p_clusters);
@@ -626,6 +630,8 @@ AS $$
 	DELETE FROM walarchive.decode_progress d WHERE d.source = p_source;
 	DELETE FROM walarchive.restore_point r WHERE r.source = p_source;
 	DELETE FROM walarchive.parameter_change r WHERE r.source = p_source;
+	DELETE FROM walarchive.prepared_xact r WHERE r.source = p_source;
+	DELETE FROM walarchive.prepared_end r WHERE r.source = p_source;
 	DELETE FROM walarchive.destructive_commit r WHERE r.source = p_source;
 	DELETE FROM walarchive.divergence r WHERE r.source = p_source;
 $$;

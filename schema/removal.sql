@@ -259,8 +259,13 @@ BEGIN
 	-- what the records said goes with them
 	DELETE FROM walarchive.restore_point r
 	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken;
+	-- the last change before holds where the WAL begins now
 	DELETE FROM walarchive.parameter_change r
-	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken;
+	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken
+		AND EXISTS (SELECT 1 FROM walarchive.parameter_change l
+					WHERE l.source = p_source AND l.system_identifier = p_system_identifier AND l.timeline = p_timeline
+						AND l.start_lsn > r.start_lsn AND l.start_lsn < taken);
+	PERFORM walarchive.remove_prepared(p_source, p_system_identifier, p_timeline, taken);
 	DELETE FROM walarchive.destructive_commit r
 	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken;
 END
@@ -364,6 +369,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	DELETE FROM walarchive.hold h WHERE h.source = p_source AND h.system_identifier <> ALL (p_keep);
+	DELETE FROM walarchive.plan l WHERE l.source = p_source AND l.system_identifier <> ALL (p_keep);
 	DELETE FROM walarchive.removed_wal w WHERE w.source = p_source AND w.system_identifier <> ALL (p_keep);
 	DELETE FROM walarchive.removal_order o WHERE o.source = p_source AND o.system_identifier <> ALL (p_keep);
 END

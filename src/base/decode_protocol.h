@@ -31,7 +31,7 @@
 #include "wal_event.h"
 
 /* Grows with every change of a struct below or of a request. */
-#define WA_DECODE_PROTOCOL 1
+#define WA_DECODE_PROTOCOL 2
 
 /* Longest request line and longest message, in bytes. */
 #define WA_REQUEST_LEN (4 * 1024 * 1024)
@@ -46,7 +46,8 @@
  *			Without "to" the range ends where the files do.  "fork": the start
  *			of the timeline; records below it are its parent's, and not shown.
  *			XACT is not sent; RESTORE_POINT, CHECKPOINT, RECOVERY_END,
- *			PARAMETERS, DESTRUCTION, DAMAGE as met, SEGMENT for each segment
+ *			PARAMETERS, DESTRUCTION, FOUND (prepared and finished, but for what was
+ *			both in one segment), DAMAGE as met, SEGMENT for each segment
  *			that was touched.  "resync" true: "from" is the start of a segment
  *			whose predecessor is not there: begin with the first record that
  *			starts in it.  "state": what the END before had (hexadecimal).
@@ -59,10 +60,15 @@
  *	 destructions	DESTRUCTION for each
  *	 records	RECORD for each record
  *	 stats	STATS for each resource manager, once
+ *	 find	the first record of a kind ("what": time, time_or_equal, xid, record, or
+ *			none) and what came before it, as FOUND: the last record, the last end
+ *			of a transaction, the last commit; prepared transactions that are open.
+ *			"time" (TimestampTz as a number), "xid".  Records that end behind
+ *			"within" do not count.
  *	 verify	check files: DAMAGE for each damaged one, FILE for each, PROGRESS
  *	 hash	FILE for each file that is named ("file", once)
  *
- * Those that read ranges (xacts, destructions, records, stats) go by "path":
+ * Those that read ranges (xacts, destructions, records, stats, find) go by "path":
  * "timeline:start-LSN" pairs, oldest first, comma separated, e.g.
  * "1:0/0,2:0/5000028": the timeline that owns the WAL from that LSN on.  A
  * segment is taken from the newest timeline of the path that has entered it
@@ -93,7 +99,8 @@ typedef enum WaMessageType
 	WA_MSG_RECOVERY_END,
 	WA_MSG_PARAMETERS,
 	WA_MSG_RECORD,
-	WA_MSG_STATS
+	WA_MSG_STATS,
+	WA_MSG_FOUND
 } WaMessageType;
 
 typedef struct WaMessageHeader
@@ -312,5 +319,29 @@ typedef struct WaMsgStats
 	uint64 image_bytes;
 	uint32 name_len;
 } WaMsgStats;
+
+typedef enum WaFoundRole
+{
+	WA_FOUND_MATCH = 1,
+	WA_FOUND_LAST_RECORD, /* before the match, or of the range */
+	WA_FOUND_LAST_XACT,
+	WA_FOUND_LAST_COMMIT,
+	WA_FOUND_PREPARED, /* prepared in the range and not finished before the match */
+	WA_FOUND_FINISHED  /* the end of one that was prepared before the range */
+} WaFoundRole;
+
+/* followed by gid_len bytes */
+typedef struct WaMsgFound
+{
+	uint32 role; /* WaFoundRole */
+	uint32 kind; /* WaEventKind */
+	TimeLineID tli;
+	XLogRecPtr start_lsn;
+	XLogRecPtr end_lsn;
+	XLogRecPtr prev_lsn;
+	TransactionId xid;
+	int64 time; /* of transactions */
+	uint32 gid_len;
+} WaMsgFound;
 
 #endif /* WA_DECODE_PROTOCOL_H */

@@ -18,7 +18,8 @@
 #define MAX_FILES 10000
 
 static const char *const found_name[FOUND_KINDS] = {
-	"segments", "damage", "restore_points", "parameters", "recoveries", "destructions"};
+	"segments", "damage", "restore_points", "parameters", "recoveries", "destructions",
+	"prepared", "finished"};
 
 void
 wa_found_init(WaFound *found)
@@ -235,6 +236,22 @@ wa_found_recovery_end(WaFound *found, const WaMsgRecoveryEnd *m)
 	number_member(s, "timeline", m->tli);
 	number_member(s, "parent", m->prev_tli);
 	time_member(s, "time", true, m->time);
+	appendStringInfoChar(s, '}');
+}
+
+void
+wa_found_prepared(WaFound *found, const WaMsgFound *m, const char *gid)
+{
+	StringInfo s;
+
+	if (m->role != WA_FOUND_PREPARED && m->role != WA_FOUND_FINISHED)
+		return;
+	s = begin_object(found, m->role == WA_FOUND_PREPARED ? FOUND_PREPARED : FOUND_FINISHED);
+	lsn_member(s, "start_lsn", m->start_lsn);
+	member(s, "xid");
+	appendStringInfo(s, "\"%u\"", m->xid);
+	if (m->role == WA_FOUND_PREPARED)
+		text_member(s, "gid", wa_clean_text(pnstrdup(gid, m->gid_len)));
 	appendStringInfoChar(s, '}');
 }
 

@@ -27,6 +27,8 @@ typedef enum WaFoundKind
 	FOUND_PARAMETERS,
 	FOUND_RECOVERIES,
 	FOUND_DESTRUCTIONS,
+	FOUND_PREPARED,
+	FOUND_FINISHED,
 	FOUND_KINDS
 } WaFoundKind;
 
@@ -69,6 +71,7 @@ extern void wa_found_restore_point(WaFound *found, const WaMsgRestorePoint *m,
 								   const char *name);
 extern void wa_found_parameters(WaFound *found, const WaMsgParameters *m);
 extern void wa_found_recovery_end(WaFound *found, const WaMsgRecoveryEnd *m);
+extern void wa_found_prepared(WaFound *found, const WaMsgFound *m, const char *gid);
 extern void wa_found_destruction(WaFound *found, const WaMsgDestruction *m,
 								 const char *rest);
 

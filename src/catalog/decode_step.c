@@ -228,6 +228,9 @@ gather(WaDecoder *decoder, const char *source, const Work *work, WaFound *found)
 			case WA_MSG_DESTRUCTION:
 				wa_found_destruction(found, m.body, m.rest);
 				break;
+			case WA_MSG_FOUND:
+				wa_found_prepared(found, m.body, m.rest);
+				break;
 			case WA_MSG_END:
 				found->end = *(const WaMsgEnd *) m.body;
 				found->text = wa_clean_text(pnstrdup(m.rest, found->end.text_len));

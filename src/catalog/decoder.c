@@ -563,6 +563,7 @@ message_is_valid(uint32 type, const void *body, size_t len, size_t *rest)
 		BODY(WA_MSG_PARAMETERS, WaMsgParameters, 0)
 		BODY(WA_MSG_RECORD, WaMsgRecord, (uint64) m->rmgr_len + m->type_len + m->description_len + m->blocks_len)
 		BODY(WA_MSG_STATS, WaMsgStats, m->name_len)
+		BODY(WA_MSG_FOUND, WaMsgFound, m->gid_len)
 #undef BODY
 		default:
 			return false;

@@ -71,9 +71,8 @@ extension_owner(void)
 	return owner;
 }
 
-/* Connect to SPI with the rights of the extension's owner. */
-static void
-become_owner(Oid *saved_user, int *saved_context)
+void
+wa_become_owner(Oid *saved_user, int *saved_context)
 {
 	Oid owner = extension_owner();
 
@@ -83,8 +82,8 @@ become_owner(Oid *saved_user, int *saved_context)
 		elog(ERROR, "SPI_connect failed");
 }
 
-static void
-become_user(Oid saved_user, int saved_context)
+void
+wa_become_user(Oid saved_user, int saved_context)
 {
 	SPI_finish();
 	SetUserIdAndSecContext(saved_user, saved_context);
@@ -124,9 +123,9 @@ wa_check_read_allowed(const char *source)
 
 	if (superuser_arg(user))
 		return;
-	become_owner(&saved_user, &saved_context);
+	wa_become_owner(&saved_user, &saved_context);
 	granted = is_granted(source, user);
-	become_user(saved_user, saved_context);
+	wa_become_user(saved_user, saved_context);
 	if (!granted)
 		refuse(source);
 }
@@ -156,7 +155,7 @@ wa_range_begin(const char *source)
 	reader->context = CurrentMemoryContext;
 	reader->message = AllocSetContextCreate(CurrentMemoryContext, "walarchive message",
 											ALLOCSET_DEFAULT_SIZES);
-	become_owner(&reader->saved_user, &reader->saved_context);
+	wa_become_owner(&reader->saved_user, &reader->saved_context);
 	if (!superuser_arg(user) && !is_granted(source, user))
 		refuse(source);
 	return reader;
@@ -166,7 +165,7 @@ void
 wa_range_end(WaRangeReader *reader)
 {
 	wa_decoder_close(reader->decoder);
-	become_user(reader->saved_user, reader->saved_context);
+	wa_become_user(reader->saved_user, reader->saved_context);
 	MemoryContextDelete(reader->message);
 	pfree(reader);
 }

@@ -22,6 +22,13 @@
  */
 extern void wa_check_read_allowed(const char *source);
 
+/*
+ * Connect to SPI with the rights of the extension's owner, and the way back.  An
+ * error in between is put right by the transaction's abort.
+ */
+extern void wa_become_owner(Oid *saved_user, int *saved_context);
+extern void wa_become_user(Oid saved_user, int saved_context);
+
 /* What a function was asked for. */
 typedef struct WaRangeArgs
 {

@@ -27,6 +27,13 @@ typedef struct IndexState
 
 #define STATE_MAX (sizeof(IndexState) + WA_EFFECTS_STATE_MAX)
 
+/* A transaction that was prepared in the segment that is being read. */
+typedef struct Prepared
+{
+	WaMsgFound found;
+	char gid[WA_GID_LEN];
+} Prepared;
+
 typedef struct Indexing
 {
 	WaOutput *out;
@@ -39,6 +46,9 @@ typedef struct Indexing
 	XLogRecPtr last_record;
 	XLogRecPtr progress_lsn;
 	uint64 next_xid;
+	Prepared *prepared;
+	int nprepared;
+	int allocated;
 } Indexing;
 
 /* ---- sums of a segment ---- */
@@ -51,9 +61,70 @@ begin_segment(Indexing *index, XLogRecPtr start)
 	index->segment.segment_lsn = start;
 }
 
+/* What was prepared and not finished in the part of the segment that was read. */
+static void
+send_prepared(Indexing *index)
+{
+	for (int i = 0; i < index->nprepared; i++)
+	{
+		Prepared *p = &index->prepared[i];
+
+		p->found.gid_len = strlen(p->gid);
+		wa_out_message(index->out, WA_MSG_FOUND, &p->found, sizeof(p->found), p->gid, p->found.gid_len);
+	}
+	index->nprepared = 0;
+}
+
+static void
+note_prepared(Indexing *index, const WaWalRecord *record, const WaXact *xact, bool finished)
+{
+	WaMsgFound m;
+
+	memset(&m, 0, sizeof(m));
+	m.role = finished ? WA_FOUND_FINISHED : WA_FOUND_PREPARED;
+	m.tli = index->walk.tli;
+	m.start_lsn = record->start_lsn;
+	m.end_lsn = record->end_lsn;
+	m.prev_lsn = record->prev_lsn;
+	m.xid = xact->xid;
+	m.time = xact->time;
+	if (finished)
+	{
+		for (int i = index->nprepared - 1; i >= 0; i--)
+		{
+			if (index->prepared[i].found.xid == m.xid)
+			{
+				index->prepared[i] = index->prepared[--index->nprepared];
+				return;
+			}
+		}
+		wa_out_message(index->out, WA_MSG_FOUND, &m, sizeof(m), NULL, 0);
+		return;
+	}
+	if (index->nprepared == index->allocated)
+	{
+		int n = Max(64, index->allocated * 2);
+		Prepared *more = realloc(index->prepared, n * sizeof(Prepared));
+
+		if (more == NULL)
+		{
+			/* told now, and its end as well */
+			m.gid_len = strlen(xact->gid);
+			wa_out_message(index->out, WA_MSG_FOUND, &m, sizeof(m), xact->gid, m.gid_len);
+			return;
+		}
+		index->prepared = more;
+		index->allocated = n;
+	}
+	index->prepared[index->nprepared].found = m;
+	strlcpy(index->prepared[index->nprepared].gid, xact->gid, WA_GID_LEN);
+	index->nprepared++;
+}
+
 static void
 send_segment(Indexing *index, bool complete)
 {
+	send_prepared(index);
 	index->segment.complete = complete;
 	if (index->segment.major == 0)
 		index->segment.major = index->walk.major;
@@ -248,11 +319,17 @@ index_record(void *arg, const WaWalRecord *record)
 	}
 	switch (event.kind)
 	{
-		case WA_EVENT_COMMIT:
-		case WA_EVENT_ABORT:
 		case WA_EVENT_COMMIT_PREPARED:
 		case WA_EVENT_ABORT_PREPARED:
+			note_prepared(index, record, &event.u.xact, true);
 			count_transaction(index, record, &event);
+			break;
+		case WA_EVENT_COMMIT:
+		case WA_EVENT_ABORT:
+			count_transaction(index, record, &event);
+			break;
+		case WA_EVENT_PREPARE:
+			note_prepared(index, record, &event.u.xact, false);
 			break;
 		case WA_EVENT_RESTORE_POINT:
 			send_restore_point(index, record, &event);
@@ -463,5 +540,6 @@ wa_serve_index(const WaRequest *request)
 		send_end(&index, request);
 	}
 	free(index.effects);
+	free(index.prepared);
 	wa_dir_close(&dir);
 }

@@ -83,6 +83,7 @@ static const struct
 	{"destructions", wa_serve_destructions},
 	{"records", wa_serve_records},
 	{"stats", wa_serve_stats},
+	{"find", wa_serve_find},
 	{"verify", serve_verify},
 	{"hash", serve_hash},
 };

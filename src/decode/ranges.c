@@ -10,11 +10,7 @@
 #include "request.h"
 #include "stats.h"
 
-#include "../base/flat_json.h"
 #include "../base/wal_effects.h"
-
-/* A path of so many timelines as text. */
-#define PATH_LEN (WA_MAX_PATH * 32)
 
 typedef struct Range
 {
@@ -248,43 +244,27 @@ serve(const WaRequest *request, Range *range, uint32 prefix_len,
 	  bool (*keep)(uint8 rmid, uint8 info),
 	  bool (*record)(void *arg, const WaWalRecord *record))
 {
-	WaPathEntry *path = malloc(sizeof(WaPathEntry) * WA_MAX_PATH);
-	char *text = malloc(PATH_LEN);
+	WaPathEntry *path;
 	WaWalDir dir;
-	int path_len = 0;
 
-	if (path == NULL || text == NULL)
-		wa_request_failed(request, "out of memory");
-	else if (!wa_json_get_string(request->text, request->len, "path", text, PATH_LEN) ||
-			 (path_len = wa_parse_path(text, path)) == 0)
-		wa_request_failed(request, "the request has no valid path of timelines");
-	else if (wa_request_dir(request, &dir))
-	{
-		range->out = request->out;
-		range->careful = wa_request_bool(request, "careful");
-		range->walk.dir = &dir;
-		range->walk.path = path;
-		range->walk.path_len = path_len;
-		range->walk.from = wa_request_lsn(request, "from");
-		range->walk.until = wa_request_lsn(request, "to");
-		range->walk.end = wa_request_lsn(request, "end");
-		range->walk.live = wa_request_bool(request, "live");
-		range->walk.prefix_len = prefix_len;
-		range->walk.keep = keep;
-		range->walk.record = record;
-		range->walk.progress = range_progress;
-		range->walk.arg = range;
-		if (range->careful)
-			wa_out_progress(range->out, range->walk.from, 0);
-		wa_walk(&range->walk);
-		if (range->walk.result == WA_DECODE_DAMAGED)
-			wa_out_damage(range->out, &range->walk.damage);
-		if (record == stats_record)
-			send_stats(range);
-		wa_request_end(request, &range->walk, &range->end, NULL, 0);
-		wa_dir_close(&dir);
-	}
-	free(text);
+	if (!wa_request_range(request, &dir, &range->walk, &path))
+		return;
+	range->out = request->out;
+	range->careful = wa_request_bool(request, "careful");
+	range->walk.prefix_len = prefix_len;
+	range->walk.keep = keep;
+	range->walk.record = record;
+	range->walk.progress = range_progress;
+	range->walk.arg = range;
+	if (range->careful)
+		wa_out_progress(range->out, range->walk.from, 0);
+	wa_walk(&range->walk);
+	if (range->walk.result == WA_DECODE_DAMAGED)
+		wa_out_damage(range->out, &range->walk.damage);
+	if (record == stats_record)
+		send_stats(range);
+	wa_request_end(request, &range->walk, &range->end, NULL, 0);
+	wa_dir_close(&dir);
 	free(path);
 }
 

@@ -11,6 +11,9 @@
 
 #include "../base/flat_json.h"
 
+/* A path of so many timelines as text. */
+#define PATH_LEN (WA_MAX_PATH * 32)
+
 XLogRecPtr
 wa_request_lsn(const WaRequest *request, const char *key)
 {
@@ -109,6 +112,39 @@ wa_parse_path(const char *text, WaPathEntry *path)
 		if (*text++ != ',')
 			return 0;
 	}
+}
+
+bool
+wa_request_range(const WaRequest *request, WaWalDir *dir, WaWalk *walk, WaPathEntry **path)
+{
+	char *text = malloc(PATH_LEN);
+	int path_len = 0;
+	bool opened = false;
+
+	*path = malloc(sizeof(WaPathEntry) * WA_MAX_PATH);
+	if (*path == NULL || text == NULL)
+		wa_request_failed(request, "out of memory");
+	else if (!wa_json_get_string(request->text, request->len, "path", text, PATH_LEN) ||
+			 (path_len = wa_parse_path(text, *path)) == 0)
+		wa_request_failed(request, "the request has no valid path of timelines");
+	else if (wa_request_dir(request, dir))
+	{
+		walk->dir = dir;
+		walk->path = *path;
+		walk->path_len = path_len;
+		walk->from = wa_request_lsn(request, "from");
+		walk->until = wa_request_lsn(request, "to");
+		walk->end = wa_request_lsn(request, "end");
+		walk->live = wa_request_bool(request, "live");
+		opened = true;
+	}
+	free(text);
+	if (!opened)
+	{
+		free(*path);
+		*path = NULL;
+	}
+	return opened;
 }
 
 void

@@ -29,12 +29,21 @@ extern void wa_serve_xacts(const WaRequest *request);
 extern void wa_serve_destructions(const WaRequest *request);
 extern void wa_serve_records(const WaRequest *request);
 extern void wa_serve_stats(const WaRequest *request);
+extern void wa_serve_find(const WaRequest *request);
 
 /*
  * Open the directory that the request names ("directory", "segment_size",
  * "system_identifier").  False if that fails: the END has been sent.
  */
 extern bool wa_request_dir(const WaRequest *request, WaWalDir *dir);
+
+/*
+ * Open the directory, and give 'walk' what the request says of its range
+ * ("path", "from", "to", "end", "live").  '*path' gets memory for the path, to
+ * be freed.  False if that fails: the END has been sent.
+ */
+extern bool wa_request_range(const WaRequest *request, WaWalDir *dir,
+							 WaWalk *walk, WaPathEntry **path);
 
 /* Members with a value to take where they are absent. */
 extern XLogRecPtr wa_request_lsn(const WaRequest *request, const char *key);

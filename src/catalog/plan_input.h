@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan_input.h
+ *	  What the planner of recoveries (src/base/restore_plan.h) is told by the
+ *	  catalog, and what becomes of its plans.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WA_PLAN_INPUT_H
+#define WA_PLAN_INPUT_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+
+#include "../base/restore_plan.h"
+
+typedef struct WaPlanCatalog WaPlanCatalog;
+
+/*
+ * Begin: checks that the current user may read 'source', connects to SPI and goes
+ * on with the rights of the extension's owner, as wa_range_begin does.  Raises an
+ * error if there is no such source or nothing of it is archived.
+ */
+extern WaPlanCatalog *wa_plan_catalog_open(const char *source);
+extern void wa_plan_catalog_close(WaPlanCatalog *catalog);
+
+/*
+ * The catalog as it is now: what wa_plan_restore wants.  Valid until it is called
+ * again.  Memory is the caller's.
+ */
+extern const WaPlanInput *wa_plan_catalog_read(WaPlanCatalog *catalog);
+
+/*
+ * Wait for the indexer, for a second or two, if it is about to know more of what
+ * had been archived when the catalog was opened.  Returns whether it does now.
+ */
+extern bool wa_plan_catalog_wait(WaPlanCatalog *catalog);
+
+extern uint32 wa_plan_segment_size(const WaPlanCatalog *catalog);
+
+/*
+ * Names (gids) of the prepared transactions that are open where the plan ends: a
+ * List of palloc'd strings, sorted.  An error is raised if the WAL can't be read.
+ */
+extern List *wa_plan_prepared(WaPlanCatalog *catalog, const WaRestorePlan *plan);
+
+/* Append a line "name = value" for each setting that recovery has to have at least. */
+extern void wa_plan_parameters(WaPlanCatalog *catalog, const WaRestorePlan *plan, StringInfo lines);
+
+/*
+ * Keep a feasible plan; 'hold' is an Interval or NULL.  Returns its number, 0 in a
+ * transaction that may not write.
+ */
+extern int64 wa_plan_store(WaPlanCatalog *catalog, const WaRestorePlan *plan, const char *target,
+						   List *prepared, const char *settings, Interval *hold);
+
+#endif /* WA_PLAN_INPUT_H */

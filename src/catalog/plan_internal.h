@@ -1,0 +1,107 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan_internal.h
+ *	  What plan_input.c, plan_search.c and plan_store.c share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WA_PLAN_INTERNAL_H
+#define WA_PLAN_INTERNAL_H
+
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/pg_lsn.h"
+
+#include "plan_input.h"
+#include "range_read.h"
+
+/* What a reading of a piece of WAL came by. */
+typedef struct WaPlanFound
+{
+	bool valid;
+	XLogRecPtr from; /* records that start here or later */
+	XLogRecPtr upto; /* and before this place were looked at */
+	bool has_match;
+	WaPlanRecord match;
+	bool has_last[3]; /* record, xact, commit */
+	WaPlanRecord last[3];
+	List *prepared; /* WaPlanPrepared */
+	List *finished; /* the same, gid NULL */
+	char *failed;   /* why it could not be read; NULL: it was */
+} WaPlanFound;
+
+typedef struct WaPlanPrepared
+{
+	TransactionId xid;
+	char *gid;
+} WaPlanPrepared;
+
+typedef enum WaPlanLast
+{
+	WA_LAST_RECORD,
+	WA_LAST_XACT,
+	WA_LAST_COMMIT
+} WaPlanLast;
+
+struct WaPlanCatalog
+{
+	WaRangeReader *reader;
+	MemoryContext caller;
+	MemoryContext context; /* of what is read of the catalog for one plan */
+	char *user;            /* who asked */
+	char *source;
+	uint64 sysid;
+	uint32 segment_size;
+	XLogRecPtr live_lsn;      /* received and flushed of the newest timeline, 0: nothing is being received */
+	XLogRecPtr live_at_start; /* the same when it was opened */
+	TimeLineID newest_at_start;
+	WaPlanInput input;
+	WaPlanFound found; /* the last reading */
+};
+
+/* plan_input.c */
+extern void wa_plan_query(const char *query, int nargs, Oid *types, Datum *values, const char *nulls);
+
+/* Columns of its rows; NULL is 0 or false. */
+static inline XLogRecPtr
+wa_plan_lsn(HeapTuple row, TupleDesc desc, int column)
+{
+	bool isnull;
+	Datum value = SPI_getbinval(row, desc, column, &isnull);
+
+	return isnull ? InvalidXLogRecPtr : DatumGetLSN(value);
+}
+
+static inline int64
+wa_plan_int(HeapTuple row, TupleDesc desc, int column)
+{
+	bool isnull;
+	Datum value = SPI_getbinval(row, desc, column, &isnull);
+
+	if (isnull)
+		return 0;
+	return SPI_gettypeid(desc, column) == INT8OID ? DatumGetInt64(value) : DatumGetInt32(value);
+}
+
+static inline bool
+wa_plan_bool(HeapTuple row, TupleDesc desc, int column)
+{
+	bool isnull;
+	Datum value = SPI_getbinval(row, desc, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* plan_search.c */
+extern void wa_plan_search_init(WaPlanCatalog *catalog);
+
+/*
+ * Read the records of a path that start in [from, to) and end at or before
+ * 'within'; the result is in catalog->found.
+ */
+extern void wa_plan_find(WaPlanCatalog *catalog, const WaHistory *path, XLogRecPtr from, XLogRecPtr to,
+						 XLogRecPtr within, const char *what, int64 time, TransactionId xid);
+
+#endif /* WA_PLAN_INTERNAL_H */

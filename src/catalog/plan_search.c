@@ -1,0 +1,345 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan_search.c
+ *	  How the planner of recoveries finds records: the catalog's rows say which
+ *	  segment may have them, and that one is read.
+ *
+ * See plan_input.c.  Segments' rows are of whole files: where a timeline was
+ * left in the midst of one, what its row says may be of WAL behind that place,
+ * so a segment without a match is followed by the next that may have one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "../base/wal_name.h"
+#include "plan_internal.h"
+
+/* ---- reading ---- */
+
+static char *
+path_text(const WaHistory *path)
+{
+	StringInfoData s;
+
+	initStringInfo(&s);
+	for (int i = 0; i < path->count; i++)
+		appendStringInfo(&s, "%s%u:%X/%X", i > 0 ? "," : "", path->entry[i].tli,
+						 LSN_FORMAT_ARGS(path->entry[i].begin));
+	return s.data;
+}
+
+static void
+take_record(HeapTuple row, TupleDesc desc, const char *kind, WaPlanRecord *record)
+{
+	bool isnull;
+	Datum value;
+
+	record->tli = (TimeLineID) wa_plan_int(row, desc, 3);
+	record->start_lsn = wa_plan_lsn(row, desc, 4);
+	record->end_lsn = wa_plan_lsn(row, desc, 5);
+	record->prev_lsn = wa_plan_lsn(row, desc, 6);
+	record->commit = kind != NULL && (strcmp(kind, "commit") == 0 || strcmp(kind, "commit prepared") == 0);
+	value = SPI_getbinval(row, desc, 7, &isnull);
+	record->xid = isnull ? InvalidTransactionId : DatumGetTransactionId(value);
+	value = SPI_getbinval(row, desc, 8, &isnull);
+	record->time = isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+static void
+take_row(WaPlanFound *found, HeapTuple row, TupleDesc desc)
+{
+	static const char *const last_role[] = {"last_record", "last_xact", "last_commit"};
+	char *role = SPI_getvalue(row, desc, 1);
+	char *kind = SPI_getvalue(row, desc, 2);
+
+	if (strcmp(role, "failed") == 0)
+		found->failed = SPI_getvalue(row, desc, 9);
+	else if (strcmp(role, "match") == 0)
+	{
+		found->has_match = true;
+		take_record(row, desc, kind, &found->match);
+	}
+	else if (strcmp(role, "prepared") == 0 || strcmp(role, "finished") == 0)
+	{
+		WaPlanPrepared *p = palloc0(sizeof(WaPlanPrepared));
+		bool isnull;
+
+		p->xid = DatumGetTransactionId(SPI_getbinval(row, desc, 7, &isnull));
+		p->gid = SPI_getvalue(row, desc, 9);
+		if (role[0] == 'p')
+			found->prepared = lappend(found->prepared, p);
+		else
+			found->finished = lappend(found->finished, p);
+	}
+	for (int i = 0; i < lengthof(last_role); i++)
+	{
+		if (strcmp(role, last_role[i]) == 0)
+		{
+			found->has_last[i] = true;
+			take_record(row, desc, kind, &found->last[i]);
+		}
+	}
+}
+
+void
+wa_plan_find(WaPlanCatalog *c, const WaHistory *path, XLogRecPtr from, XLogRecPtr to, XLogRecPtr within,
+			 const char *what, int64 time, TransactionId xid)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4OID, TEXTOID, PG_LSNOID,
+				   PG_LSNOID, PG_LSNOID, TEXTOID, TIMESTAMPTZOID, XIDOID};
+	MemoryContext old = MemoryContextSwitchTo(c->context);
+	Datum values[10];
+	TupleDesc desc;
+
+	values[0] = CStringGetTextDatum(c->source);
+	values[1] = Int64GetDatum((int64) c->sysid);
+	values[2] = Int32GetDatum((int32) c->segment_size);
+	values[3] = CStringGetTextDatum(path_text(path));
+	values[4] = LSNGetDatum(from);
+	values[5] = LSNGetDatum(to);
+	values[6] = LSNGetDatum(within);
+	values[7] = CStringGetTextDatum(what);
+	values[8] = TimestampTzGetDatum(time);
+	values[9] = TransactionIdGetDatum(xid);
+	memset(&c->found, 0, sizeof(c->found));
+	wa_plan_query("SELECT f.role, f.kind, f.timeline, f.start_lsn, f.end_lsn, f.prev_lsn, f.xid, f.xact_time, f.detail "
+				  "FROM walarchive.find_in_wal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) f",
+				  10, types, values, NULL);
+	desc = SPI_tuptable->tupdesc;
+	for (uint64 i = 0; i < SPI_processed; i++)
+		take_row(&c->found, SPI_tuptable->vals[i], desc);
+	SPI_freetuptable(SPI_tuptable);
+	c->found.valid = c->found.failed == NULL;
+	c->found.from = from;
+	c->found.upto = c->found.has_match ? c->found.match.start_lsn : Min(to, within);
+	MemoryContextSwitchTo(old);
+}
+
+static WaSearchStatus
+failed(WaPlanCatalog *c, char *text)
+{
+	strlcpy(text, c->found.failed, WA_PLAN_TEXT_LEN);
+	return WA_SEARCH_FAILED;
+}
+
+/* ---- the path ---- */
+
+/* The part of the range that belongs to an entry of its path; false if there is none. */
+static bool
+stretch(const WaPlanRange *range, int i, XLogRecPtr *low, XLogRecPtr *high)
+{
+	const WaTimelineEntry *e = &range->path->entry[i];
+
+	*low = Max(range->from, e->begin);
+	*high = i + 1 < range->path->count ? Min(range->to, range->path->entry[i + 1].begin) : range->to;
+	return *low < *high;
+}
+
+/* The start of a segment that the catalog names, 0: none. */
+static bool
+ask_segment(WaPlanCatalog *c, const char *query, TimeLineID tli, XLogRecPtr low, XLogRecPtr high,
+			Oid type, Datum value, XLogRecPtr *start)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID, PG_LSNOID, type};
+	Datum values[] = {CStringGetTextDatum(c->source), Int64GetDatum((int64) c->sysid),
+					  Int32GetDatum((int32) tli), LSNGetDatum(low), LSNGetDatum(high), value};
+	bool isnull;
+	Datum found;
+
+	wa_plan_query(query, 6, types, values, NULL);
+	found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		*start = DatumGetLSN(found);
+	SPI_freetuptable(SPI_tuptable);
+	return !isnull;
+}
+
+/* ---- what the planner calls ---- */
+
+/* The first match, from the segments that 'query' names one after the other. */
+static WaSearchStatus
+first_match(WaPlanCatalog *c, const WaPlanRange *range, const char *query, Oid type, Datum value,
+			const char *what, int64 time, TransactionId xid, WaPlanRecord *record, char *text)
+{
+	for (int i = 0; i < range->path->count; i++)
+	{
+		XLogRecPtr low;
+		XLogRecPtr high;
+		XLogRecPtr start;
+
+		if (!stretch(range, i, &low, &high))
+			continue;
+		while (low < high &&
+			   ask_segment(c, query, range->path->entry[i].tli, low, high, type, value, &start))
+		{
+			CHECK_FOR_INTERRUPTS();
+			wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), range->to,
+						 what, time, xid);
+			if (c->found.failed != NULL)
+				return failed(c, text);
+			if (c->found.has_match)
+			{
+				*record = c->found.match;
+				return WA_SEARCH_FOUND;
+			}
+			low = Max(low, start + c->segment_size);
+		}
+	}
+	return WA_SEARCH_NONE;
+}
+
+static WaSearchStatus
+search_time(void *arg, const WaPlanRange *range, int64 time, bool or_equal, WaPlanRecord *record, char *text)
+{
+	return first_match(arg, range, "SELECT walarchive.first_segment_by_time($1, $2, $3, $4, $5, $6)",
+					   TIMESTAMPTZOID, TimestampTzGetDatum(time), or_equal ? "time_or_equal" : "time",
+					   time, InvalidTransactionId, record, text);
+}
+
+static WaSearchStatus
+search_xid(void *arg, const WaPlanRange *range, TransactionId xid, WaPlanRecord *record, char *text)
+{
+	return first_match(arg, range, "SELECT walarchive.first_segment_by_xid($1, $2, $3, $4, $5, $6)",
+					   XIDOID, TransactionIdGetDatum(xid), "xid", 0, xid, record, text);
+}
+
+static WaSearchStatus
+search_record(void *arg, const WaPlanRange *range, XLogRecPtr lsn, WaPlanRecord *record, char *text)
+{
+	WaPlanCatalog *c = arg;
+	XLogRecPtr from = Max(lsn, range->from);
+
+	if (from >= range->to)
+		return WA_SEARCH_NONE;
+	wa_plan_find(c, range->path, from, range->to, range->to, "record", 0, InvalidTransactionId);
+	if (c->found.failed != NULL)
+		return failed(c, text);
+	if (!c->found.has_match)
+		return WA_SEARCH_NONE;
+	*record = c->found.match;
+	return WA_SEARCH_FOUND;
+}
+
+static WaSearchStatus
+search_name(void *arg, const WaPlanRange *range, const char *name, WaPlanRecord *record, int *count,
+			char *text)
+{
+	WaPlanCatalog *c = arg;
+	WaSearchStatus status = WA_SEARCH_NONE;
+	XLogRecPtr first = 0;
+	int64 time = 0;
+
+	*count = 0;
+	for (int i = 0; i < range->path->count; i++)
+	{
+		Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID, PG_LSNOID, TEXTOID, PG_LSNOID};
+		Datum values[7];
+		XLogRecPtr low;
+		XLogRecPtr high;
+
+		if (!stretch(range, i, &low, &high))
+			continue;
+		values[0] = CStringGetTextDatum(c->source);
+		values[1] = Int64GetDatum((int64) c->sysid);
+		values[2] = Int32GetDatum((int32) range->path->entry[i].tli);
+		values[3] = LSNGetDatum(low);
+		values[4] = LSNGetDatum(high);
+		values[5] = CStringGetTextDatum(name);
+		values[6] = LSNGetDatum(range->to);
+		wa_plan_query("SELECT r.start_lsn, r.created_at FROM walarchive.restore_point r "
+					  "WHERE r.source OPERATOR(pg_catalog.=) $1 AND r.system_identifier OPERATOR(pg_catalog.=) $2 "
+					  "AND r.timeline OPERATOR(pg_catalog.=) $3 AND r.start_lsn OPERATOR(pg_catalog.>=) $4 "
+					  "AND r.start_lsn OPERATOR(pg_catalog.<) $5 AND r.name OPERATOR(pg_catalog.=) $6 "
+					  "AND r.end_lsn OPERATOR(pg_catalog.<=) $7 ORDER BY r.start_lsn",
+					  7, types, values, NULL);
+		if (SPI_processed > 0 && *count == 0)
+		{
+			bool isnull;
+
+			first = wa_plan_lsn(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+			time = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+		}
+		*count += (int) Min(SPI_processed, PG_INT32_MAX - *count);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	if (*count == 0)
+		return WA_SEARCH_NONE;
+	status = search_record(arg, range, first, record, text);
+	if (status == WA_SEARCH_FOUND && record->start_lsn != first)
+	{
+		snprintf(text, WA_PLAN_TEXT_LEN, "the archived WAL has no record at %X/%X, where the catalog has a restore point",
+				 LSN_FORMAT_ARGS(first));
+		return WA_SEARCH_FAILED;
+	}
+	record->time = time;
+	return status;
+}
+
+static WaSearchStatus
+search_last(WaPlanCatalog *c, const WaPlanRange *range, WaPlanLast what, WaPlanRecord *record, char *text)
+{
+	static const char *const words[] = {"record", "xact", "commit"};
+
+	for (int i = range->path->count - 1; i >= 0; i--)
+	{
+		XLogRecPtr low;
+		XLogRecPtr high;
+		XLogRecPtr start;
+
+		if (!stretch(range, i, &low, &high))
+			continue;
+		while (low < high &&
+			   ask_segment(c, "SELECT walarchive.last_segment_with($1, $2, $3, $4, $5, $6)",
+						   range->path->entry[i].tli, low, high, TEXTOID, CStringGetTextDatum(words[what]), &start))
+		{
+			XLogRecPtr from = Max(low, start);
+			XLogRecPtr to = Min(high, start + c->segment_size);
+			bool known = c->found.valid && c->found.upto == Min(to, range->to) && c->found.from >= start &&
+						 (c->found.from <= from || (c->found.has_last[what] && c->found.last[what].start_lsn >= from));
+
+			CHECK_FOR_INTERRUPTS();
+			if (!known)
+				wa_plan_find(c, range->path, from, to, range->to, "none", 0, InvalidTransactionId);
+			if (c->found.failed != NULL)
+				return failed(c, text);
+			if (c->found.has_last[what] && c->found.last[what].start_lsn >= from)
+			{
+				*record = c->found.last[what];
+				return WA_SEARCH_FOUND;
+			}
+			high = start;
+		}
+	}
+	return WA_SEARCH_NONE;
+}
+
+static WaSearchStatus
+search_last_record(void *arg, const WaPlanRange *range, WaPlanRecord *record, char *text)
+{
+	return search_last(arg, range, WA_LAST_RECORD, record, text);
+}
+
+static WaSearchStatus
+search_last_xact(void *arg, const WaPlanRange *range, bool commits, WaPlanRecord *record, char *text)
+{
+	return search_last(arg, range, commits ? WA_LAST_COMMIT : WA_LAST_XACT, record, text);
+}
+
+void
+wa_plan_search_init(WaPlanCatalog *c)
+{
+	c->input.search.arg = c;
+	c->input.search.time = search_time;
+	c->input.search.xid = search_xid;
+	c->input.search.name = search_name;
+	c->input.search.record = search_record;
+	c->input.search.last_record = search_last_record;
+	c->input.search.last_xact = search_last_xact;
+}
