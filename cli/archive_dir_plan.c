@@ -498,7 +498,7 @@ list_backup(DirArchive *d, const DirBackup *backup, FileList *list)
 		bool manifest = strcmp(de->d_name, "backup_manifest") == 0;
 
 		if (de->d_name[0] == '.' || strspn(de->d_name, FILE_NAME_CHARACTERS) != strlen(de->d_name) ||
-			(!manifest && strstr(de->d_name, ".tar") == NULL) ||
+			(!manifest && strcmp(de->d_name, "backup.json") != 0 && strstr(de->d_name, ".tar") == NULL) ||
 			snprintf(path, sizeof(path), "%s/%s", folder, de->d_name) >= (int) sizeof(path) ||
 			lstat(path, &st) != 0 || !S_ISREG(st.st_mode))
 			continue;

@@ -185,15 +185,13 @@ read_backup(Restore *restore, RestoreBackup *backup, bool last)
 	size_t len;
 	int code;
 	char *text = restore_read_file(restore, backup->label, "backup.json", &len, &code);
-	char *spaces = pg_malloc(len + 1);
+	char *spaces;
 	char sha256[65] = "";
 	uint64 version = 0;
 
 	if (text == NULL)
-	{
-		pg_free(spaces);
 		return code;
-	}
+	spaces = pg_malloc(len + 1);
 	if (!wa_json_valid(text, len) || !wa_json_get_uint(text, len, "server_version", &version) ||
 		!wa_json_get_uint(text, len, "data_size", &backup->data_size) ||
 		!wa_json_get_string(text, len, "manifest_sha256", sha256, sizeof(sha256)) ||

@@ -254,7 +254,11 @@ try_user(const char *host, const char *port, const char *user)
 	PGconn *conn = PQconnectdbParams(keywords, values, 0);
 
 	if (PQstatus(conn) == CONNECTION_OK)
+	{
+		/* its log need not have what is asked here again and again; only a superuser may say so */
+		PQclear(PQexec(conn, "SET log_statement = none"));
 		return conn;
+	}
 	PQfinish(conn);
 	return NULL;
 }
@@ -551,6 +555,62 @@ wait_for(Copy *copy, CopyState state)
 	}
 }
 
+/* The segment that the server could not get, by its log; false: that was not the trouble. */
+static bool
+missed_segment(Restore *restore, XLogRecPtr *start)
+{
+	static const char says[] = "could not restore file \"";
+	char path[MAXPGPATH];
+	size_t len;
+	char *text;
+	bool found = false;
+
+	snprintf(path, sizeof(path), "%s/" RESTORE_LOG, restore->data);
+	text = conf_read_file(path, &len);
+	for (char *at = text; at != NULL && (at = strstr(at, says)) != NULL;)
+	{
+		char name[WA_WAL_NAME_LEN];
+		TimeLineID tli;
+		uint64 segno;
+
+		at += strlen(says);
+		strlcpy(name, at, Min(sizeof(name), strcspn(at, "\"") + 1));
+		if (wa_parse_wal_name(name, restore->segment_size, &tli, &segno) == WA_FILE_SEGMENT)
+		{
+			*start = wa_segment_start(segno, restore->segment_size);
+			found = true;
+		}
+	}
+	pg_free(text);
+	return found;
+}
+
+/* Where a restore could still go to: shortly before the segment that can't be had. */
+static void
+suggest_target(Restore *restore)
+{
+	XLogRecPtr bad;
+
+	if (!missed_segment(restore, &bad))
+		return;
+	for (uint64 back = XLOG_BLCKSZ; back <= 64 * XLOG_BLCKSZ && bad - back > restore->plan.start_lsn; back *= 2)
+	{
+		WaRestoreTarget target = {.kind = WA_TARGET_LSN, .inclusive = true, .lsn = bad - back, .timeline = restore->plan.timeline, .backup = restore->plan.backup};
+		ArchivePlan plan;
+		char time[CLI_TIME_LEN];
+
+		if (archive_plan(restore->archive, &target, 0, &plan) != ARCHIVE_OK || !plan.feasible || plan.stop_lsn > bad)
+			continue;
+		if (plan.has_commit)
+			pg_log_error_hint("What lies before that segment can be restored: --to-lsn=%X/%X, with transaction %u%s%s as its last commit.",
+							  LSN_FORMAT_ARGS(target.lsn), plan.last_commit_xid, plan.has_commit_time ? " of " : "",
+							  plan.has_commit_time ? cli_time_text(plan.last_commit_time, time) : "");
+		else
+			pg_log_error_hint("What lies before that segment can be restored: --to-lsn=%X/%X.", LSN_FORMAT_ARGS(target.lsn));
+		return;
+	}
+}
+
 static int
 failed_recovery(Copy *copy)
 {
@@ -559,6 +619,7 @@ failed_recovery(Copy *copy)
 	restore_progress_end(restore);
 	pg_log_error("PostgreSQL has ended before the target was reached");
 	show_log(restore);
+	suggest_target(restore);
 	pg_log_error_hint("When the cause is gone, start it again: it goes on where it was.");
 	return EXIT_LOCAL;
 }
