@@ -122,7 +122,7 @@ archive_server_error(Archive *archive, const PGresult *result)
 		status = ARCHIVE_NOT_FOUND;
 	else if (strncmp(state, "XX00", 4) == 0 && state[4] != '0')
 		status = ARCHIVE_DAMAGED;
-	else if (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0)
+	else if (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0)
 		hint = "Is this the database that has the extension walarchive, in a version that this client knows?";
 	if (detail != NULL)
 		return archive_error(archive, status, hint, "%s: %s", message, detail);
