@@ -169,7 +169,7 @@ $p = plan("target_xid => '$in_the_middle', hold => '1 h'");
 my @files = map { [ split(/\|/, $_, -1) ] } split(/\n/,
 	sql("SELECT kind, label, name, timeline, size, sha256 FROM walarchive.plan_files($p->{plan_id})"));
 my ($folder) = glob(archive_dir($host, 'prod') . '/[0-9]*/backup/first');
-is(join(' ', map { $_->[2] } grep { $_->[0] eq 'backup' } @files), 'backup_manifest base.tar', 'files of the backup');
+is(join(' ', map { $_->[2] } grep { $_->[0] eq 'backup' } @files), 'backup_manifest backup.json base.tar', 'files of the backup');
 is((grep { $_->[2] eq 'base.tar' } @files)[0][4], -s "$folder/base.tar", 'their size');
 my @wal = map { $_->[2] } grep { $_->[0] eq 'wal' } @files;
 is(scalar(@wal), $p->{segments}, 'as many WAL files as the plan says');

@@ -241,7 +241,7 @@ belongs_to_backup(const char *name)
 {
 	size_t len = strlen(name);
 
-	if (strcmp(name, "backup_manifest") == 0)
+	if (strcmp(name, "backup_manifest") == 0 || strcmp(name, "backup.json") == 0)
 		return true;
 	if (len > 0 && strspn(name, "0123456789") == 0 && strncmp(name, "base.", 5) != 0)
 		return false;
