@@ -13,12 +13,13 @@ use IO::Socket::UNIX;
 use IPC::Run;
 use JSON::PP ();
 use POSIX ();
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
 
 our @EXPORT = qw(
-  walarchive restore_copy copy_sql copy_setting stop_copy wait_decoded archive_args take_backup new_place
+  walarchive restore_copy copy_sql copy_setting stop_copy forget_copy wait_decoded archive_args take_backup new_place
   with_faults cannot_start start_proxy
 );
 
@@ -54,6 +55,9 @@ sub new_place
 sub restore_copy
 {
 	my ($data, @args) = @_;
+	# tests that run side by side would choose the same one
+	push @args, '--copy-port', PostgreSQL::Test::Cluster::get_free_port()
+	  if !grep { /^--(as-primary|copy-port)$/ } @args;
 	my ($code, $out, $err) = walarchive('restore', '--json', '-D', $data, @args);
 	my $result = $out ne '' ? JSON::PP::decode_json($out) : {};
 
@@ -85,6 +89,14 @@ sub stop_copy
 {
 	my ($data) = @_;
 	system("pg_ctl -D '$data' -m immediate -w stop >/dev/null 2>&1") if -e "$data/postmaster.pid";
+	return;
+}
+
+# A copy that somebody else takes care of.
+sub forget_copy
+{
+	my ($data) = @_;
+	delete $copies{$data};
 	return;
 }
 
