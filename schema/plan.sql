@@ -292,7 +292,9 @@ AS $$
 											 OR EXISTS (SELECT 1 FROM walarchive.segment s
 														WHERE s.source = r.source AND s.system_identifier = r.system_identifier
 															AND s.timeline = r.timeline AND s.start_lsn >= r.to_lsn
-															AND s.decode_state = 'pending' AND s.state = 'finished')) THEN 'pending'
+															AND s.decode_state = 'pending' AND s.state = 'finished'
+															-- not what has come since it was asked
+															AND (s.timeline <> p_live_timeline OR p_live_lsn IS NULL OR s.start_lsn < p_live_lsn))) THEN 'pending'
 			   ELSE r.ended_by
 		   END,
 		   pg_catalog.lead(r.from_lsn) OVER (PARTITION BY r.timeline ORDER BY r.from_lsn)

@@ -243,6 +243,22 @@ fresh_snapshot(void)
 	PushActiveSnapshot(GetLatestSnapshot());
 }
 
+/* Does the catalog lack, in the present snapshot, what was archived when it was opened? */
+static bool
+index_lags(WaPlanCatalog *c)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID};
+	Datum values[] = {CStringGetTextDatum(c->source), Int64GetDatum((int64) c->sysid),
+					  Int32GetDatum((int32) c->newest_at_start), LSNGetDatum(c->live_at_start)};
+	bool lags;
+
+	wa_plan_query("SELECT walarchive.index_lags($1, $2, $3, $4)", 4, types, values,
+				  c->live_at_start != 0 ? NULL : "   n");
+	lags = wa_plan_bool(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	SPI_freetuptable(SPI_tuptable);
+	return lags;
+}
+
 const WaPlanInput *
 wa_plan_catalog_read(WaPlanCatalog *c)
 {
@@ -254,34 +270,25 @@ wa_plan_catalog_read(WaPlanCatalog *c)
 	read_runs(c);
 	read_backups(c);
 	wa_plan_search_init(c);
+	c->lagged = index_lags(c);
 	return &c->input;
 }
 
 bool
 wa_plan_catalog_wait(WaPlanCatalog *c)
 {
-	Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID};
-	Datum values[] = {CStringGetTextDatum(c->source), Int64GetDatum((int64) c->sysid),
-					  Int32GetDatum((int32) c->newest_at_start), LSNGetDatum(c->live_at_start)};
-	bool waited = false;
-
+	if (!c->lagged)
+		return false;
 	for (int ms = 0; ms < WAIT_MS; ms += LOOK_MS)
 	{
-		bool lags;
-
 		fresh_snapshot();
-		wa_plan_query("SELECT walarchive.index_lags($1, $2, $3, $4)", 4, types, values,
-					  c->live_at_start != 0 ? NULL : "   n");
-		lags = wa_plan_bool(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		SPI_freetuptable(SPI_tuptable);
-		if (!lags)
-			return waited;
-		waited = true;
+		if (!index_lags(c))
+			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	return waited;
+	return true;
 }
 
 uint32

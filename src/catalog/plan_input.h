@@ -34,8 +34,9 @@ extern void wa_plan_catalog_close(WaPlanCatalog *catalog);
 extern const WaPlanInput *wa_plan_catalog_read(WaPlanCatalog *catalog);
 
 /*
- * Wait for the indexer, for a second or two, if it is about to know more of what
- * had been archived when the catalog was opened.  Returns whether it does now.
+ * If the catalog that was read lacked something that had been archived when it was
+ * opened: wait for the indexer, for some seconds at most, and return true.  Then
+ * reading it again may say more.
  */
 extern bool wa_plan_catalog_wait(WaPlanCatalog *catalog);
 
