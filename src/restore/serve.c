@@ -317,7 +317,8 @@ judge_missing(const ServeContext *c, const char *name, int n, uint64 segno, WaSe
 	{
 		const WaTimelineEntry *entry = &c->path->entry[i];
 
-		if (i <= n && !before)
+		/* 0 would be no bound */
+		if (i <= n && !before && start > 0)
 			before = wa_serve_any_segment(c->source, c->sysid, entry->tli, wa_segment_floor(entry->begin, c->segment_size),
 										  i < n ? entry->end : start);
 		if (i >= n && !behind)
