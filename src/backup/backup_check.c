@@ -38,11 +38,11 @@
 #include "../base/crc32c.h"
 #include "backup_check_internal.h"
 
-/* What the thread may be behind. */
-#define RING_SIZE (4 * 1024 * 1024)
+/* What the thread may be behind.  More would drive out of the processor's cache what compression works with. */
+#define RING_SIZE (1024 * 1024)
 
 /* The thread is woken for so many bytes at least: waking costs as much as checking a few kilobytes. */
-#define WAKE_SIZE (256 * 1024)
+#define WAKE_SIZE (128 * 1024)
 
 #define SPILL_BUFFER (64 * 1024)
 

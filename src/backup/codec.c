@@ -40,12 +40,14 @@ struct WaCodec
 	void *arg;
 	char *output;
 	size_t output_size;
+	size_t output_used; /* zstd's compression: what waits in 'output' */
 
 	z_stream gzip;
 	bool has_gzip;
 	LZ4F_compressionContext_t lz4_out;
 	LZ4F_decompressionContext_t lz4_in;
 	LZ4F_preferences_t lz4_preferences;
+	bool has_threads; /* zstd's compression has threads of its own */
 	ZSTD_CCtx *zstd_out;
 	ZSTD_DCtx *zstd_in;
 
@@ -317,7 +319,8 @@ wa_codec_begin_compress(const WaCompression *compression, WaCodecSink sink, void
 				no_codec(codec, NULL);
 			set_zstd(codec, ZSTD_c_compressionLevel, compression->has_level ? compression->level : ZSTD_CLEVEL_DEFAULT);
 			set_zstd(codec, ZSTD_c_checksumFlag, 1);
-			if (compression->workers > 0)
+			codec->has_threads = compression->workers > 0;
+			if (codec->has_threads)
 				set_zstd(codec, ZSTD_c_nbWorkers, compression->workers);
 			if (compression->long_distance)
 				set_zstd(codec, ZSTD_c_enableLongDistanceMatching, 1);
@@ -480,23 +483,33 @@ static bool
 compress_zstd(WaCodec *codec, const char *data, size_t len, ZSTD_EndDirective directive)
 {
 	ZSTD_inBuffer in = {data, len, 0};
-	sigset_t all;
-	sigset_t before;
 	size_t left;
 
 	do
 	{
-		ZSTD_outBuffer out = {codec->output, codec->output_size, 0};
+		/* what comes out of little input is gathered: each write costs */
+		ZSTD_outBuffer out = {codec->output, codec->output_size, codec->output_used};
+		sigset_t all;
+		sigset_t before;
 
 		/* zstd starts its threads in here, and they inherit what is blocked */
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &before);
+		if (codec->has_threads)
+		{
+			sigfillset(&all);
+			pthread_sigmask(SIG_SETMASK, &all, &before);
+		}
 		left = ZSTD_compressStream2(codec->zstd_out, &out, &in, directive);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
+		if (codec->has_threads)
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
 		if (ZSTD_isError(left))
 			return fail(codec, "could not compress", ZSTD_getErrorName(left));
-		if (!emit(codec, out.pos))
-			return false;
+		codec->output_used = out.pos;
+		if (out.pos == out.size || directive == ZSTD_e_end)
+		{
+			codec->output_used = 0;
+			if (!emit(codec, out.pos))
+				return false;
+		}
 	} while (directive == ZSTD_e_end ? left > 0 : in.pos < in.size);
 	return true;
 }
