@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # walarchive in one minute. On a fresh Debian machine this one command is enough:
 #
-#   ./quickstart.sh                        an archive host and a sample primary: load, live status, and the proof that
-#                                          killing the primary under synchronous load loses no acknowledged commit
+#   ./quickstart.sh                        an archive host and a sample primary: load, live status, the proof that
+#                                          killing the primary under synchronous load loses no acknowledged commit,
+#                                          and a table that was dropped, back again in a restored copy
 #   ./quickstart.sh --primary CONNINFO     an archive host for a primary of yours: nothing but the replication slot
 #                                          walarchive_prod is made there, nothing is loaded, and nothing is killed
 #   ./quickstart.sh --clean                stops and removes what was made, and only that (packages stay)
@@ -37,9 +38,9 @@ if [[ -z $dir ]]; then
 fi
 dir=$(realpath -m "$dir")
 # what this script makes in the folder, and what --clean removes; the marker goes last
-entries=(primary archive wal proof build socket bin primary.log archive.log load.log notes)
+entries=(primary archive copy wal proof build socket bin primary.log archive.log load.log restore.log notes)
 marker=$dir/.walarchive-quickstart
-primary_port=5801 archive_port=5802
+primary_port=5801 archive_port=5802 copy_port=5803
 
 # runs a command as the owner of the folder
 as_owner() {
@@ -79,7 +80,7 @@ if [[ $mode == clean ]]; then
        yourself (SELECT pg_drop_replication_slot('walarchive_prod')), delete the line 'own primary' from $marker, and try again"
 		fi
 	fi
-	for server in archive primary; do
+	for server in archive primary copy; do
 		if [[ -e $dir/$server/postmaster.pid ]]; then
 			say "stopping the $server server"
 			as_owner "$bin/pg_ctl" -D "$dir/$server" -m immediate stop >/dev/null || true
@@ -213,22 +214,16 @@ archive -o /dev/null -c "SELECT walarchive.add_source('prod', 'host=$dir/socket 
 	relation_names_interval => '10 seconds')"
 wait_for archive "SELECT state = 'streaming' FROM walarchive.stat_receiver WHERE source = 'prod'" "the archive to stream"
 
+say "taking a base backup:  SELECT walarchive.take_backup('prod')"
+backup=$(archive -c "SET client_min_messages = warning" -c "SELECT walarchive.take_backup('prod', compression => 'zstd')")
+wait_for archive "SELECT state = 'usable' FROM walarchive.backup WHERE label = '$backup'" "the backup"
+
 say "a pgbench load, and TABLE walarchive.status while it runs:"
 "$bin/pgbench" -i -q -s 5 -h "$dir/socket" -p "$primary_port" postgres >load.log 2>&1
 "$bin/pgbench" -c 4 -j 2 -T "$live_seconds" -h "$dir/socket" -p "$primary_port" postgres >>load.log 2>&1 &
 load=$!
 show_status "$live_seconds"
 wait "$load" || die "pgbench failed: $(tail -n 5 load.log)"
-
-wait_for archive "SELECT count(*) > 0 FROM walarchive.relation_name WHERE name = 'public.orders'" "the names of relations"
-say "a table is dropped by mistake on the primary:  DROP TABLE orders"
-primary -c "DROP TABLE orders"
-dropped=$(primary -c "SELECT pg_current_wal_flush_lsn()")
-wait_for archive "SELECT decoded_lsn >= '$dropped' FROM walarchive.stat_receiver WHERE source = 'prod'" "the drop to be decoded"
-say "what was lost, when, and where to restore to before it:  SELECT * FROM walarchive.destructive_commits('prod')"
-archive -P format=aligned -P expanded=on -P tuples_only=off -c "
-	SELECT kind, relations, database, xid, xact_time, restore_before_lsn, restore_before_time
-	FROM walarchive.destructive_commits('prod') WHERE kind = 'drop' ORDER BY start_lsn DESC LIMIT 1" | sed '/^$/d; s/^/    /'
 
 say "making the archive a synchronous standby: no commit is acknowledged before it is durable there"
 primary -o /dev/null -c "CREATE TABLE proof (id bigint GENERATED ALWAYS AS IDENTITY, client int, at timestamptz DEFAULT clock_timestamp())" \
@@ -290,11 +285,36 @@ wait_for primary "SELECT count(*) = 1 FROM pg_stat_replication WHERE application
 primary -o /dev/null -c "INSERT INTO proof (client) VALUES (0)"
 show_status 1
 
+wait_for archive "SELECT count(*) > 0 FROM walarchive.relation_name WHERE name = 'public.orders'" "the names of relations"
+orders=$(primary -c "SELECT count(*) FROM orders")
+say "and now a table of $orders rows is dropped by mistake on the primary:  DROP TABLE orders"
+primary -c "DROP TABLE orders"
+dropped=$(primary -c "SELECT pg_current_wal_flush_lsn()")
+wait_for archive "SELECT decoded_lsn >= '$dropped' OR decode_lag_bytes = 0 FROM walarchive.stat_receiver WHERE source = 'prod'" \
+	"the drop to be decoded"
+say "what was lost, when, and where to restore to before it:  SELECT * FROM walarchive.destructive_commits('prod')"
+archive -P format=aligned -P expanded=on -P tuples_only=off -c "
+	SELECT kind, relations, database, xid, xact_time, restore_before_lsn, restore_before_time
+	FROM walarchive.destructive_commits('prod') WHERE kind = 'drop' ORDER BY start_lsn DESC LIMIT 1" | sed '/^$/d; s/^/    /'
+before=$(archive -c "SELECT restore_before_lsn FROM walarchive.destructive_commits('prod') WHERE kind = 'drop' ORDER BY start_lsn DESC LIMIT 1")
+say "where a restore to just before it will end, known before a byte is copied:  SELECT * FROM walarchive.plan_undo('prod', 'public.orders')"
+archive -P format=aligned -P expanded=on -P tuples_only=off -c "
+	SELECT feasible, backup, timeline_path, start_lsn, stop_lsn, last_commit_xid, last_commit_time, segments, pg_size_pretty(wal_bytes) AS wal, hint
+	FROM walarchive.plan_undo('prod', 'public.orders')" | sed '/^$/d; s/^/    /'
+say "the restore, in one command:  walarchive restore --source=prod --to-lsn=$before --start -D $dir/copy"
+"$bin/walarchive" restore -h "$dir/socket" -p "$archive_port" -d postgres --source=prod --to-lsn="$before" --start --copy-port="$copy_port" \
+	-D "$dir/copy" >restore.log 2>&1 || die "the restore failed: $(cat restore.log)"
+sed 's/^/    /' restore.log
+found=$("$bin/psql" -X -q -At -v ON_ERROR_STOP=1 -h "$dir/copy" -p "$copy_port" -d postgres -c "SELECT count(*) FROM orders")
+[[ $found == "$orders" ]] || die "the copy has $found rows of $orders"
+say "${bold}the copy has all $found rows of the table that was dropped${plain}"
+
 cat <<EOF
 
-Both servers are up, to look around:
+All of them are up, to look around:
     the archive host   $bin/psql -h $dir/socket -p $archive_port -d postgres     TABLE walarchive.status;  TABLE walarchive.health;  SELECT * FROM walarchive.commits('prod');
     the primary        $bin/psql -h $dir/socket -p $primary_port -d postgres
+    the copy           $bin/psql -h $dir/copy -p $copy_port -d postgres
     the archive        $wal
 When done:             ./quickstart.sh --clean$([[ $dir == "$HOME/walarchive-quickstart" || $dir == /var/tmp/walarchive-quickstart ]] || echo " --dir $dir")
 EOF
