@@ -25,13 +25,13 @@ SELECT c.name, c.system_identifier, t.timeline,
 	   t.start_lsn, t.start_lsn + 16777216, 'finished', 16777216, t.filled,
 	   'decoded', 15, t.start_lsn + 40 + n % 8000 / 8 * 8, t.start_lsn + 16777216 - 8 - n % 800 / 8 * 8, 90000 + n % 20000,
 	   t.filled - '10 s'::interval, t.filled, t.filled - '10.1 s'::interval, t.filled + '0.1 s'::interval,
-	   9000 + n % 2000, n % 7, (n * 10000::bigint)::text::xid8, (n * 10000::bigint + 9999)::text::xid8,
+	   9000 + n % 2000, n % 7, (100000000 + n * 1000::bigint)::text::xid8, (100000000 + n * 1000::bigint + 999)::text::xid8,
 	   t.filled, sha256(int4send(n)), CASE WHEN n % 20 <> 0 THEN t.filled + '1 day'::interval END
 FROM walarchive.source c
 	CROSS JOIN generate_series(1, :segments + :behind) n
 	CROSS JOIN LATERAL (SELECT least(:timelines, 1 + n::bigint * :timelines / :segments)::integer AS timeline,
 							   '0/0'::pg_lsn + n * 16777216::numeric AS start_lsn,
-							   now() - (:segments + :behind - n) * '10 s'::interval AS filled) t
+							   now() - (:segments + :behind + 600 - n) * '10 s'::interval AS filled) t
 WHERE c.name = :'source'
 ON CONFLICT DO NOTHING;
 

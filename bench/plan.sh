@@ -89,8 +89,7 @@ archive -o /dev/null -F ' ' -c "SELECT count(*), count(DISTINCT timeline) FROM w
 
 # --- plans ---
 IFS='|' read -r lsn xid time < <(archive -c "SELECT start_lsn, xid, xact_time FROM walarchive.commits('prod',
-	from_lsn => (SELECT start_lsn FROM walarchive.segment WHERE timeline = $timelines AND state = 'finished' ORDER BY start_lsn DESC LIMIT 1))
-	OFFSET 5000 LIMIT 1")
+	from_lsn => (SELECT consistent_lsn FROM walarchive.backup WHERE label = 'real')) ORDER BY start_lsn DESC OFFSET 100 LIMIT 1")
 old=$(archive -c "SELECT label FROM walarchive.backup WHERE state = 'usable' ORDER BY start_lsn LIMIT 1")
 plan() { # label, arguments, expected
 	local n ms feasible
@@ -110,7 +109,7 @@ plan "time" "target_time => '$time'" feasible
 plan "time, exclusive" "target_time => '$time', inclusive => false" feasible
 plan "lsn" "target_lsn => '$lsn'" feasible
 plan "transaction" "target_xid => '$xid'" feasible
-plan "transaction that is nowhere" "target_xid => '4000000000'" unknown_xid
+plan "transaction that is nowhere" "target_xid => '3000000000'" unknown_xid
 plan "restore point" "target_name => 'half'" feasible
 plan "restore point that is nowhere" "target_name => 'nowhere'" unknown_name
 plan "consistency" "target_immediate => true, backup => 'real'" feasible

@@ -38,6 +38,9 @@ CREATE INDEX segment_pending_idx ON walarchive.segment (source, system_identifie
 	WHERE decode_state = 'pending';
 CREATE INDEX segment_damage_idx ON walarchive.segment (source, system_identifier, timeline, start_lsn)
 	WHERE damage IS NOT NULL OR decode_state IN ('damaged', 'quarantined', 'unknown');
+-- those whose transactions came before the first checkpoint: also few
+CREATE INDEX segment_vague_idx ON walarchive.segment (source, system_identifier, timeline, start_lsn)
+	WHERE min_xid IS NULL AND commits + aborts > 0;
 -- Which segment holds an LSN, a time, a name: no order of columns serves these
 -- intervals, but rows are stored about as they came, and a million of them has a
 -- few hundred ranges of pages.  Where many sources share the pages each has few rows.

@@ -159,8 +159,8 @@ COMMENT ON FUNCTION walarchive.first_segment_by_time(text, bigint, integer, pg_l
 'private: the first segment that may hold a commit or abort of a time or later';
 
 -- The same for a transaction, of which 32 bits are known.
-CREATE FUNCTION walarchive.full_xids(p_source text, p_system_identifier bigint, p_timeline integer, p_xid xid, OUT xids bigint[], OUT first_known pg_lsn)
-RETURNS record
+CREATE FUNCTION walarchive.full_xids(p_source text, p_system_identifier bigint, p_timeline integer, p_xid xid)
+RETURNS bigint[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -170,7 +170,7 @@ DECLARE
 	low bigint;
 	high bigint;
 BEGIN
-	SELECT s.start_lsn, s.min_xid::text::bigint INTO first_known, low
+	SELECT s.min_xid::text::bigint INTO low
 	FROM walarchive.segment s
 	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
 		AND s.min_xid IS NOT NULL
@@ -180,13 +180,13 @@ BEGIN
 	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
 		AND s.max_xid IS NOT NULL
 	ORDER BY s.start_lsn DESC LIMIT 1;
-	xids := ARRAY(SELECT e.e * epoch + p_xid::text::bigint
-				  FROM pg_catalog.generate_series(greatest(low / epoch - 1, 0), high / epoch + 1) AS e (e));
+	RETURN ARRAY(SELECT e.e * epoch + p_xid::text::bigint
+				 FROM pg_catalog.generate_series(greatest(low / epoch - 1, 0), high / epoch + 1) AS e (e));
 END
 $$;
 REVOKE ALL ON FUNCTION walarchive.full_xids(text, bigint, integer, xid) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.full_xids(text, bigint, integer, xid) IS
-'private: what a transaction''s full id may be, and the first segment whose range of them is known';
+'private: what a transaction''s full id may be';
 
 CREATE FUNCTION walarchive.first_segment_by_xid(
 	p_source text,
@@ -203,14 +203,12 @@ SET enable_indexscan = off
 SET jit = off
 AS $$
 DECLARE
-	f record;
 	full_xid bigint;
 	best pg_lsn;
 	better pg_lsn;
 BEGIN
-	f := walarchive.full_xids(p_source, p_system_identifier, p_timeline, p_xid);
 	best := p_to;
-	FOREACH full_xid IN ARRAY f.xids LOOP
+	FOREACH full_xid IN ARRAY walarchive.full_xids(p_source, p_system_identifier, p_timeline, p_xid) LOOP
 		LOOP
 			SELECT s.start_lsn INTO better
 			FROM walarchive.segment s
@@ -222,12 +220,12 @@ BEGIN
 			best := better;
 		END LOOP;
 	END LOOP;
-	-- before the first checkpoint that was read nothing is known of the upper half
+	-- up to the first checkpoint that was read nothing is known of the upper half
 	SELECT pg_catalog.min(s.start_lsn) INTO better
 	FROM walarchive.segment s
 	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
 		AND s.end_lsn > p_from AND s.start_lsn < best
-		AND (s.start_lsn <= f.first_known OR f.first_known IS NULL) AND s.commits + s.aborts > 0;
+		AND s.min_xid IS NULL AND s.commits + s.aborts > 0;
 	best := least(best, better);
 	RETURN nullif(best, p_to);
 END

@@ -5,8 +5,8 @@
  *	  stretch of WAL, and sizes.
  *
  * Private SQL functions, called with the rights of the extension's owner by
- * plan_input.c and schema/plan.sql.  walarchive-decode does the reading, is
- * started for each question and gone with its answer.
+ * plan_input.c and schema/plan.sql.  walarchive-decode does the reading; one
+ * serves all questions of a plan.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -29,10 +30,19 @@
 #include "../state/backup_file.h"
 #include "../state/stat_functions.h"
 #include "catalog.h"
+#include "plan_internal.h"
 
 #define FOUND_COLUMNS 9
 #define FILE_COLUMNS 2
 #define REQUEST_LEN (128 * 1024)
+
+/*
+ * The program that serves the plan that is being made, NULL: none is, or it was
+ * not needed yet.  An abort closes it (decoder.c), and the callbacks forget it.
+ */
+static WaDecoder *plan_decoder = NULL;
+static bool plan_under_way = false;
+static bool callbacks_registered = false;
 
 PG_FUNCTION_INFO_V1(wa_find_in_wal);
 PG_FUNCTION_INFO_V1(wa_backup_file_list);
@@ -48,6 +58,57 @@ source_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid source name \"%s\"", source)));
 	return source;
+}
+
+/* ---- the program ---- */
+
+static void
+forget_decoder(void)
+{
+	plan_decoder = NULL;
+	plan_under_way = false;
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
+		forget_decoder();
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_decoder();
+}
+
+void
+wa_plan_decoder_begin(void)
+{
+	if (!callbacks_registered)
+	{
+		RegisterXactCallback(xact_callback, NULL);
+		RegisterSubXactCallback(subxact_callback, NULL);
+		callbacks_registered = true;
+	}
+	wa_plan_decoder_end();
+	plan_under_way = true;
+}
+
+void
+wa_plan_decoder_end(void)
+{
+	wa_decoder_close(plan_decoder);
+	forget_decoder();
+}
+
+static WaDecoder *
+get_decoder(void)
+{
+	if (plan_decoder == NULL)
+		plan_decoder = wa_decoder_open(0);
+	return plan_decoder;
 }
 
 /* ---- a record ---- */
@@ -222,12 +283,17 @@ wa_find_in_wal(PG_FUNCTION_ARGS)
 			elog(ERROR, "argument %d of find_in_wal must not be null", i + 1);
 	}
 	source = source_argument(fcinfo);
-	decoder = wa_decoder_open(0);
+	decoder = get_decoder();
 	if (wa_decoder_request(decoder, find_request(fcinfo, source)))
 		problem = take_answer(decoder, rsinfo, (uint32) PG_GETARG_INT32(2));
 	else
 		problem = psprintf("walarchive-decode %s", wa_decoder_death(decoder, NULL));
-	wa_decoder_close(decoder);
+	/* one that died is of no use to the next question */
+	if (problem != NULL || !plan_under_way)
+	{
+		plan_decoder = NULL;
+		wa_decoder_close(decoder);
+	}
 	if (problem != NULL)
 		put_failed(rsinfo, problem);
 	return (Datum) 0;

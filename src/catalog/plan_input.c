@@ -219,6 +219,7 @@ wa_plan_catalog_open(const char *source)
 	c->reader = wa_range_begin(source);
 	MemoryContextSwitchTo(caller);
 	c->context = AllocSetContextCreate(caller, "walarchive plan", ALLOCSET_DEFAULT_SIZES);
+	wa_plan_decoder_begin();
 	PushActiveSnapshot(GetLatestSnapshot());
 	look_at_source(c);
 	c->live_at_start = c->live_lsn;
@@ -229,6 +230,7 @@ wa_plan_catalog_open(const char *source)
 void
 wa_plan_catalog_close(WaPlanCatalog *c)
 {
+	wa_plan_decoder_end();
 	PopActiveSnapshot();
 	wa_range_end(c->reader);
 	MemoryContextSwitchTo(c->caller);
@@ -263,7 +265,8 @@ const WaPlanInput *
 wa_plan_catalog_read(WaPlanCatalog *c)
 {
 	MemoryContextReset(c->context);
-	memset(&c->found, 0, sizeof(c->found));
+	memset(c->readings, 0, sizeof(c->readings));
+	c->nreadings = 0;
 	fresh_snapshot();
 	look_at_source(c);
 	read_timelines(c);

@@ -21,9 +21,12 @@
 typedef struct WaPlanFound
 {
 	bool valid;
+	TimeLineID path; /* the last timeline of the path that was read */
 	XLogRecPtr from; /* records that start here or later */
 	XLogRecPtr upto; /* and before this place were looked at */
 	bool has_match;
+	bool match_ends;     /* it ends a transaction */
+	bool match_finishes; /* that was prepared */
 	WaPlanRecord match;
 	bool has_last[3]; /* record, xact, commit */
 	WaPlanRecord last[3];
@@ -31,6 +34,9 @@ typedef struct WaPlanFound
 	List *finished; /* the same, gid NULL */
 	char *failed;   /* why it could not be read; NULL: it was */
 } WaPlanFound;
+
+/* So many readings are kept. */
+#define WA_PLAN_READINGS 8
 
 typedef struct WaPlanPrepared
 {
@@ -59,8 +65,14 @@ struct WaPlanCatalog
 	TimeLineID newest_at_start;
 	bool lagged; /* what was read lacks some of that */
 	WaPlanInput input;
-	WaPlanFound found; /* the last reading */
+	WaPlanFound *found;                     /* the last reading */
+	WaPlanFound readings[WA_PLAN_READINGS]; /* it and those before */
+	int nreadings;                          /* made so far */
 };
+
+/* plan_find.c: one walarchive-decode serves all questions in between */
+extern void wa_plan_decoder_begin(void);
+extern void wa_plan_decoder_end(void);
 
 /* plan_input.c */
 extern void wa_plan_query(const char *query, int nargs, Oid *types, Datum *values, const char *nulls);
@@ -100,7 +112,7 @@ extern void wa_plan_search_init(WaPlanCatalog *catalog);
 
 /*
  * Read the records of a path that start in [from, to) and end at or before
- * 'within'; the result is in catalog->found.
+ * 'within'; the result is in catalog->found, until the next plan.
  */
 extern void wa_plan_find(WaPlanCatalog *catalog, const WaHistory *path, XLogRecPtr from, XLogRecPtr to,
 						 XLogRecPtr within, const char *what, int64 time, TransactionId xid);

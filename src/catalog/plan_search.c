@@ -64,6 +64,8 @@ take_row(WaPlanFound *found, HeapTuple row, TupleDesc desc)
 	else if (strcmp(role, "match") == 0)
 	{
 		found->has_match = true;
+		found->match_ends = kind != NULL && strcmp(kind, "prepare") != 0;
+		found->match_finishes = kind != NULL && strstr(kind, " prepared") != NULL;
 		take_record(row, desc, kind, &found->match);
 	}
 	else if (strcmp(role, "prepared") == 0 || strcmp(role, "finished") == 0)
@@ -108,24 +110,26 @@ wa_plan_find(WaPlanCatalog *c, const WaHistory *path, XLogRecPtr from, XLogRecPt
 	values[7] = CStringGetTextDatum(what);
 	values[8] = TimestampTzGetDatum(time);
 	values[9] = TransactionIdGetDatum(xid);
-	memset(&c->found, 0, sizeof(c->found));
+	c->found = &c->readings[c->nreadings++ % WA_PLAN_READINGS];
+	memset(c->found, 0, sizeof(*c->found));
 	wa_plan_query("SELECT f.role, f.kind, f.timeline, f.start_lsn, f.end_lsn, f.prev_lsn, f.xid, f.xact_time, f.detail "
 				  "FROM walarchive.find_in_wal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) f",
 				  10, types, values, NULL);
 	desc = SPI_tuptable->tupdesc;
 	for (uint64 i = 0; i < SPI_processed; i++)
-		take_row(&c->found, SPI_tuptable->vals[i], desc);
+		take_row(c->found, SPI_tuptable->vals[i], desc);
 	SPI_freetuptable(SPI_tuptable);
-	c->found.valid = c->found.failed == NULL;
-	c->found.from = from;
-	c->found.upto = c->found.has_match ? c->found.match.start_lsn : Min(to, within);
+	c->found->valid = c->found->failed == NULL;
+	c->found->path = path->entry[path->count - 1].tli;
+	c->found->from = from;
+	c->found->upto = c->found->has_match ? c->found->match.start_lsn : Min(to, within);
 	MemoryContextSwitchTo(old);
 }
 
 static WaSearchStatus
 failed(WaPlanCatalog *c, char *text)
 {
-	strlcpy(text, c->found.failed, WA_PLAN_TEXT_LEN);
+	strlcpy(text, c->found->failed, WA_PLAN_TEXT_LEN);
 	return WA_SEARCH_FAILED;
 }
 
@@ -182,11 +186,11 @@ first_match(WaPlanCatalog *c, const WaPlanRange *range, const char *query, Oid t
 			CHECK_FOR_INTERRUPTS();
 			wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), range->to,
 						 what, time, xid);
-			if (c->found.failed != NULL)
+			if (c->found->failed != NULL)
 				return failed(c, text);
-			if (c->found.has_match)
+			if (c->found->has_match)
 			{
-				*record = c->found.match;
+				*record = c->found->match;
 				return WA_SEARCH_FOUND;
 			}
 			low = Max(low, start + c->segment_size);
@@ -219,11 +223,11 @@ search_record(void *arg, const WaPlanRange *range, XLogRecPtr lsn, WaPlanRecord 
 	if (from >= range->to)
 		return WA_SEARCH_NONE;
 	wa_plan_find(c, range->path, from, range->to, range->to, "record", 0, InvalidTransactionId);
-	if (c->found.failed != NULL)
+	if (c->found->failed != NULL)
 		return failed(c, text);
-	if (!c->found.has_match)
+	if (!c->found->has_match)
 		return WA_SEARCH_NONE;
-	*record = c->found.match;
+	*record = c->found->match;
 	return WA_SEARCH_FOUND;
 }
 
@@ -282,6 +286,35 @@ search_name(void *arg, const WaPlanRange *range, const char *name, WaPlanRecord 
 	return status;
 }
 
+/*
+ * Does a reading that was made say which is the last such record in [from, upto)
+ * of the segment that begins at 'start'?  '*found' is false if there is none.
+ */
+static bool
+is_known(const WaPlanFound *f, const WaHistory *path, XLogRecPtr start, XLogRecPtr from, XLogRecPtr upto, WaPlanLast what,
+		 bool *found, WaPlanRecord *record)
+{
+	if (!f->valid || f->path != path->entry[path->count - 1].tli || f->from < start)
+		return false;
+	*found = false;
+	if (f->has_match && f->match.end_lsn == upto && f->match.start_lsn >= from &&
+		(what == WA_LAST_RECORD || (f->match_ends && (what == WA_LAST_XACT || f->match.commit))))
+	{
+		*found = true;
+		*record = f->match;
+		return true;
+	}
+	if (f->upto != upto && !(f->has_match && f->match.end_lsn == upto))
+		return false;
+	if (f->has_last[what] && f->last[what].start_lsn >= from)
+	{
+		*found = true;
+		*record = f->last[what];
+		return true;
+	}
+	return f->from <= from;
+}
+
 static WaSearchStatus
 search_last(WaPlanCatalog *c, const WaPlanRange *range, WaPlanLast what, WaPlanRecord *record, char *text)
 {
@@ -301,19 +334,22 @@ search_last(WaPlanCatalog *c, const WaPlanRange *range, WaPlanLast what, WaPlanR
 		{
 			XLogRecPtr from = Max(low, start);
 			XLogRecPtr to = Min(high, start + c->segment_size);
-			bool known = c->found.valid && c->found.upto == Min(to, range->to) && c->found.from >= start &&
-						 (c->found.from <= from || (c->found.has_last[what] && c->found.last[what].start_lsn >= from));
+			bool found = false;
+			bool known = false;
 
 			CHECK_FOR_INTERRUPTS();
+			for (int n = 0; n < WA_PLAN_READINGS && !known; n++)
+				known = is_known(&c->readings[n], range->path, start, from, Min(to, range->to), what, &found, record);
 			if (!known)
-				wa_plan_find(c, range->path, from, to, range->to, "none", 0, InvalidTransactionId);
-			if (c->found.failed != NULL)
-				return failed(c, text);
-			if (c->found.has_last[what] && c->found.last[what].start_lsn >= from)
 			{
-				*record = c->found.last[what];
-				return WA_SEARCH_FOUND;
+				wa_plan_find(c, range->path, from, to, range->to, "none", 0, InvalidTransactionId);
+				if (c->found->failed != NULL)
+					return failed(c, text);
+				found = c->found->has_last[what];
+				*record = c->found->last[what];
 			}
+			if (found)
+				return WA_SEARCH_FOUND;
 			high = start;
 		}
 	}

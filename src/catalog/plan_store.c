@@ -75,10 +75,12 @@ compare_texts(const ListCell *a, const ListCell *b)
 }
 
 static bool
-is_finished(const WaPlanFound *found, TransactionId xid)
+is_finished(const WaPlanFound *found, bool after_match, TransactionId xid)
 {
 	ListCell *lc;
 
+	if (after_match && found->match_finishes && found->match.xid == xid)
+		return true;
 	foreach (lc, found->finished)
 	{
 		if (((WaPlanPrepared *) lfirst(lc))->xid == xid)
@@ -87,27 +89,54 @@ is_finished(const WaPlanFound *found, TransactionId xid)
 	return false;
 }
 
+/*
+ * A reading of the segment from its start up to where the plan ends;
+ * '*after_match' if its match is replayed as well.
+ */
+static const WaPlanFound *
+last_segment(WaPlanCatalog *c, const WaRestorePlan *plan, XLogRecPtr from, bool *after_match)
+{
+	*after_match = false;
+	for (int i = 0; i < WA_PLAN_READINGS; i++)
+	{
+		const WaPlanFound *f = &c->readings[i];
+
+		if (!f->valid || f->path != plan->timeline || f->from != from)
+			continue;
+		if (f->upto == plan->stop_lsn || (plan->stops_before && f->upto == plan->stop.start_lsn))
+			return f;
+		if (f->has_match && f->match_ends && f->match.end_lsn == plan->stop_lsn)
+		{
+			*after_match = true;
+			return f;
+		}
+	}
+	wa_plan_find(c, &plan->path, from, plan->stop_lsn, plan->stop_lsn, "none", 0, InvalidTransactionId);
+	if (c->found->failed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_IO_ERROR),
+				 errmsg("could not read the archived WAL of source \"%s\"", c->source),
+				 errdetail("%s.", c->found->failed)));
+	return c->found;
+}
+
 List *
 wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 {
 	Oid types[] = {TEXTOID, INT8OID, INT4ARRAYOID, PG_LSNARRAYOID, PG_LSNOID};
 	Datum values[5];
 	XLogRecPtr from = wa_segment_floor(plan->stop_lsn - 1, c->segment_size);
+	bool after_match;
+	const WaPlanFound *found = last_segment(c, plan, from, &after_match);
 	List *gids = NIL;
 	ListCell *lc;
 
 	/* what was prepared in the last segment; the catalog has what was open where that begins */
-	wa_plan_find(c, &plan->path, from, plan->stop_lsn, plan->stop_lsn, "none", 0, InvalidTransactionId);
-	if (c->found.failed != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_IO_ERROR),
-				 errmsg("could not read the archived WAL of source \"%s\"", c->source),
-				 errdetail("%s.", c->found.failed)));
-	foreach (lc, c->found.prepared)
+	foreach (lc, found->prepared)
 	{
 		WaPlanPrepared *p = lfirst(lc);
 
-		if (p->gid != NULL)
+		if (p->gid != NULL && !is_finished(found, after_match, p->xid))
 			gids = lappend(gids, pstrdup(p->gid));
 	}
 	values[0] = CStringGetTextDatum(c->source);
@@ -122,7 +151,7 @@ wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 		bool isnull;
 		Datum xid = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
 
-		if (!is_finished(&c->found, DatumGetTransactionId(xid)))
+		if (!is_finished(found, after_match, DatumGetTransactionId(xid)))
 			gids = lappend(gids, SPI_getvalue(row, SPI_tuptable->tupdesc, 2));
 	}
 	SPI_freetuptable(SPI_tuptable);

@@ -23,6 +23,7 @@ typedef struct IndexState
 	XLogRecPtr next_lsn;    /* the piece ended here */
 	XLogRecPtr last_record; /* start of the last record before it, 0: none */
 	uint64 next_xid;        /* of the last checkpoint, 0: none yet */
+	XLogRecPtr vague;       /* as in Indexing */
 } IndexState;
 
 #define STATE_MAX (sizeof(IndexState) + WA_EFFECTS_STATE_MAX)
@@ -46,6 +47,7 @@ typedef struct Indexing
 	XLogRecPtr last_record;
 	XLogRecPtr progress_lsn;
 	uint64 next_xid;
+	XLogRecPtr vague; /* start + 1 of a segment with transactions before the first checkpoint, 0: none */
 	Prepared *prepared;
 	int nprepared;
 	int allocated;
@@ -177,7 +179,12 @@ count_transaction(Indexing *index, const WaWalRecord *record,
 		s->commits++;
 	else
 		s->aborts++;
-	if (xid != 0)
+	if (xid == 0)
+		index->vague = s->segment_lsn + 1;
+	/* a range that leaves some out is none */
+	if (index->vague == s->segment_lsn + 1)
+		s->min_xid = s->max_xid = 0;
+	else
 	{
 		if (s->min_xid == 0 || xid < s->min_xid)
 			s->min_xid = xid;
@@ -427,6 +434,7 @@ load_state(Indexing *index, const WaRequest *request, bool resync)
 			{
 				loaded = true;
 				index->next_xid = state.next_xid;
+				index->vague = state.vague;
 				if (!resync && state.next_lsn == index->walk.from)
 					index->expected_prev = index->last_record = state.last_record;
 			}
@@ -483,6 +491,7 @@ send_end(Indexing *index, const WaRequest *request)
 		if (w->result != WA_DECODE_DAMAGED && w->result != WA_DECODE_UNKNOWN)
 			s.last_record = index->last_record;
 		s.next_xid = index->next_xid;
+		s.vague = index->vague;
 		memcpy(state, &s, sizeof(s));
 		len = sizeof(s) + wa_effects_save(index->effects, state + sizeof(s), STATE_MAX - sizeof(s));
 	}
