@@ -302,7 +302,7 @@ archive -P format=aligned -P expanded=on -P tuples_only=off -c "
 	SELECT feasible, backup, timeline_path, start_lsn, stop_lsn, last_commit_xid, last_commit_time, segments, pg_size_pretty(wal_bytes) AS wal, hint
 	FROM walarchive.plan_undo('prod', 'public.orders')" | sed '/^$/d; s/^/    /'
 say "the restore, in one command:  walarchive restore --source=prod --to-lsn=$before --start -D $dir/copy"
-"$bin/walarchive" restore -h "$dir/socket" -p "$archive_port" -d postgres --source=prod --to-lsn="$before" --start --copy-port="$copy_port" \
+"$bin/walarchive" restore -h "$dir/socket" -p "$archive_port" -d postgres --source=prod --to-lsn="$before" --start --port="$copy_port" \
 	-D "$dir/copy" >restore.log 2>&1 || die "the restore failed: $(cat restore.log)"
 sed 's/^/    /' restore.log
 found=$("$bin/psql" -X -q -At -v ON_ERROR_STOP=1 -h "$dir/copy" -p "$copy_port" -d postgres -c "SELECT count(*) FROM orders")

@@ -86,7 +86,7 @@ restore_run() { # ours, untar or pgbackrest; sets "value" to seconds
 	ours)
 		from=$(now)
 		"$bin/walarchive" restore --source=restore -h "$sockets" -p "$archive_port" -d postgres -D "$dir/copy" --start \
-			--copy-port="$copy_port" >"$dir/restore.log" 2>&1 || die "walarchive restore: $(tail -n 30 "$dir/restore.log")"
+			--port="$copy_port" >"$dir/restore.log" 2>&1 || die "walarchive restore: $(tail -n 30 "$dir/restore.log")"
 		to=$(now)
 		[[ $(copy_sql "$dir/copy" "SELECT count(*) FROM single WHERE filler = 'the last row'") == 1 ]] || die "the last row is not in the copy"
 		;;

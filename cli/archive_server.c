@@ -38,6 +38,7 @@ server_clone(Archive *archive)
 	ServerArchive *server = (ServerArchive *) archive;
 	ServerArchive *clone = (ServerArchive *) archive_server_open(archive->options);
 
+	clone->reached = server->reached;
 	if (server->plan_ref != NULL)
 		clone->plan_ref = pg_strdup(server->plan_ref);
 	if (server->has_layout)
@@ -97,7 +98,11 @@ archive_server_connection(Archive *archive, ArchiveStatus *status)
 	while (server->conn == NULL)
 	{
 		server->conn = cli_connect(archive, status);
-		if (server->conn == NULL && (*status != ARCHIVE_UNREACHABLE || !archive_server_wait(server, &retry)))
+		if (server->conn != NULL)
+			server->reached = true;
+		/* somebody who has typed a wrong port is told at once */
+		else if (*status != ARCHIVE_UNREACHABLE || !(server->reached || archive->options->patient) ||
+				 !archive_server_wait(server, &retry))
 			return NULL;
 	}
 	return server->conn;

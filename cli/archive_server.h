@@ -23,6 +23,7 @@ typedef struct ServerArchive
 {
 	Archive base;
 	PGconn *conn;  /* NULL: not connected */
+	bool reached;  /* there was a connection, of this archive or of the one that it was made after */
 	bool prepared; /* the connection has the statements of archive_stream.c */
 	char *plan_ref;
 	bool has_layout;

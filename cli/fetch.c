@@ -262,6 +262,7 @@ run(int argc, char **argv)
 	memset(&options, 0, sizeof(options));
 	cli_default_options(&options.common);
 	options.common.retry_seconds = -1;
+	options.common.patient = true;
 	options.common.no_password = true;
 	options.ahead = DEFAULT_AHEAD;
 	while ((c = cli_getopt(argc, argv, "", own, &options.common)) != -1)

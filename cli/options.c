@@ -80,7 +80,7 @@ print_help(const char *name)
 		   "      --source=NAME         name of the archived source\n"
 		   "  -d, --dbname=CONNSTR      database of the archive host, or a connection string\n"
 		   "  -h, --host=HOST           archive host, or the directory of its socket\n"
-		   "  -p, --port=PORT           its port\n"
+		   "%s"
 		   "  -U, --username=NAME       role to connect as\n"
 		   "  -w, --no-password         never ask for a password\n"
 		   "  -W, --password            ask for one at once\n"
@@ -90,7 +90,9 @@ print_help(const char *name)
 		   "      --json                results for programs\n"
 		   "  -v, --verbose             say more\n"
 		   "  -V, --version             print the version\n"
-		   "  -?, --help                print this\n");
+		   "  -?, --help                print this\n",
+		   /* the long form is the copy's there */
+		   strcmp(name, "restore") == 0 ? "  -p PORT                   its port\n" : "  -p, --port=PORT           its port\n");
 	/* monitoring wants others, which its own help tells */
 	if (strcmp(name, "check") == 0)
 		return;

@@ -47,6 +47,7 @@ typedef struct CliOptions
 
 	/* how long a lost connection is tried again, seconds; 0: not at all */
 	int retry_seconds;
+	bool patient; /* the first connection is tried again as well */
 } CliOptions;
 
 typedef struct CliCommand

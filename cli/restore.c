@@ -51,7 +51,7 @@ static const struct option long_options[] = {
 	{"tablespace-mapping", required_argument, NULL, OPTION_MAPPING},
 	{"tablespaces", required_argument, NULL, OPTION_TABLESPACES},
 	{"start", no_argument, NULL, OPTION_START},
-	{"copy-port", required_argument, NULL, OPTION_COPY_PORT},
+	{"port", required_argument, NULL, OPTION_COPY_PORT},
 	{"target-action", required_argument, NULL, OPTION_ACTION},
 	{"dry-run", no_argument, NULL, OPTION_DRY_RUN},
 	{"as-primary", no_argument, NULL, OPTION_AS_PRIMARY},
@@ -557,7 +557,7 @@ parse_options(Restore *restore, int argc, char **argv)
 				restore->start = true;
 				break;
 			case OPTION_COPY_PORT:
-				ok = cli_parse_int("--copy-port", optarg, 1, 65535, &restore->port);
+				ok = cli_parse_int("--port", optarg, 1, 65535, &restore->port);
 				break;
 			case OPTION_ACTION:
 				if (strcmp(optarg, "pause") != 0 && strcmp(optarg, "promote") != 0 && strcmp(optarg, "shutdown") != 0)

@@ -145,7 +145,7 @@ stop_copy($data);
 
 # it takes the primary's place
 $data = new_place();
-($code, $result, $err) = restore_copy($data, copy_args('--as-primary', '--copy-port', PostgreSQL::Test::Cluster::get_free_port(),
+($code, $result, $err) = restore_copy($data, copy_args('--as-primary', '--port', PostgreSQL::Test::Cluster::get_free_port(),
 	'--preload', ''));
 isnt($code, 0, 'with settings that this machine does not take');
 like($err, qr/PostgreSQL does not take|PostgreSQL has ended/, 'that is what is said');

@@ -56,8 +56,8 @@ sub restore_copy
 {
 	my ($data, @args) = @_;
 	# tests that run side by side would choose the same one
-	push @args, '--copy-port', PostgreSQL::Test::Cluster::get_free_port()
-	  if !grep { /^--(as-primary|copy-port)$/ } @args;
+	push @args, '--port', PostgreSQL::Test::Cluster::get_free_port()
+	  if !grep { /^--(as-primary|port)$/ } @args;
 	my ($code, $out, $err) = walarchive('restore', '--json', '-D', $data, @args);
 	my $result = $out ne '' ? JSON::PP::decode_json($out) : {};
 
