@@ -61,7 +61,7 @@ const CliCommand cli_commands[] = {
 	 "                            where a tablespace goes; its OID may stand for OLDDIR\n"
 	 "      --tablespaces=DIR     all others go to DIR/OID\n"
 	 "      --start               start it, follow its recovery, and compare it with the plan\n"
-	 "      --port=PORT      its port (default: a free one from 5433 on)\n"
+	 "      --port=PORT           its port (default: a free one from 5433 on)\n"
 	 "      --target-action=WHAT  at the target: promote (default), pause or shutdown\n"
 	 "      --as-primary          keep the primary's settings: it takes the primary's place\n"
 	 "      --preload=LIBRARIES   its shared_preload_libraries (default: those that are harmless)\n"
