@@ -64,13 +64,20 @@ sub work
 	return;
 }
 
-sub backup { return sql(q(SELECT walarchive.take_backup('prod'))); }
+# labels of their own: the usual ones are a second apart
+my $taken = 0;
+sub backup { return sql("SELECT walarchive.take_backup('prod', label => 'b" . ++$taken . "')"); }
 
 work($primary, 15);
 my @backups = backup();
 work($primary, 30);
 push @backups, backup();
 work($primary, 20);
+switch_wal($primary, 2);
+work($primary, 10);
+$primary->safe_psql('postgres', 'INSERT INTO t VALUES (0)');
+switch_wal($primary, 1);
+work($primary, 10);
 wait_archived($host, 'prod', $primary);
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
 
@@ -171,17 +178,24 @@ is_deeply($dead, $alive, 'a plan without the host');
 ok($dead->{feasible}, 'to the end of the first timeline');
 
 # --- damage ---
-# a segment that the plan needs, but not the first
-my @needed = map { $_->{name} } grep { $_->{kind} eq 'wal' && $_->{sha256} } @{ $dead->{files} };
-cmp_ok(scalar(@needed), '>=', 2, 'several segments');
-my $victim = $needed[-1];
+# a commit's checksum, in a segment that the plan needs, but not the first
+my %needed = map { $_->{name} => 1 } grep { $_->{kind} eq 'wal' && $_->{name} =~ /^00000001/ } @{ $dead->{files} };
+delete $needed{ (sort keys %needed)[0] };
+my ($victim, $place);
+for my $lsn (map { $_->[0] } @xacts)
+{
+	my ($high, $low) = map { hex } split m{/}, $lsn;
+	my $name = sprintf('00000001%08X%08X', $high, $low >> 20);
+	($victim, $place) = ($name, $low & 0xFFFFF) if $needed{$name} && -f "$wal/$name";
+}
+ok($victim, 'several segments are needed');
 open my $fh, '+<', "$wal/$victim" or die $!;
 binmode $fh;
-seek $fh, 200, 0;
 my $before;
-read $fh, $before, 8;
-seek $fh, 200, 0;
-print $fh ($before ^ "\x01\x01\x01\x01\x01\x01\x01\x01");
+seek $fh, $place + 20, 0;
+read $fh, $before, 4;
+seek $fh, $place + 20, 0;
+print $fh ($before ^ "\x01\x01\x01\x01");
 close $fh;
 my $damaged = planned(\@of_dir, '--to-end', '--timeline=1');
 ok(!$damaged->{feasible}, 'not with a damaged segment on the way');

@@ -645,6 +645,12 @@ can_begin(const WaHistory *path, int i)
 		   is_there(path, b->start_lsn, b->consistent_lsn);
 }
 
+static bool
+excludes(const WaRestoreTarget *t, int64 time)
+{
+	return t->inclusive ? time > t->time : time >= t->time;
+}
+
 /* Does the backup hold what the target excludes, as far as that can be known? */
 static bool
 begins_after(const WaHistory *path, int i, const WaRestoreTarget *t)
@@ -663,7 +669,7 @@ begins_after(const WaHistory *path, int i, const WaRestoreTarget *t)
 			continue;
 		if (!is_there(path, list[n]->start, b->start_lsn))
 			break;
-		return t->inclusive ? list[n]->time > t->time : list[n]->time >= t->time;
+		return excludes(t, list[n]->time);
 	}
 	return b->has_begin_time && t->time < b->begin_time;
 }
@@ -753,6 +759,7 @@ expect(const WaHistory *path, const WaRestoreTarget *target, Recovered *result,
 	   WaRestoreTarget *set)
 {
 	bool tried[MAX_BACKUPS] = {false};
+	XLogRecPtr ends_at = 0;
 
 	if (target->kind == WA_TARGET_NAME && target->backup == NULL &&
 		reachable_names(path, target->name) > 1)
@@ -771,7 +778,15 @@ expect(const WaHistory *path, const WaRestoreTarget *target, Recovered *result,
 		tried[i] = true;
 		if (target->backup != NULL && strcmp(target->backup, backup[i].label) != 0)
 			continue;
-		if (!can_begin(path, i) || !has_chain(i) || begins_after(path, i, target))
+		if (!can_begin(path, i))
+			continue;
+		/* a time that is not reached, though recovery begins before it, is not looked for before a hole */
+		if (ends_at != 0 && !is_there(path, backup[i].start_lsn, ends_at))
+			return -1;
+		if (target->kind == WA_TARGET_TIME && recover(path, i, target).end == NOT_REACHED &&
+			!(backup[i].has_earliest_time && excludes(target, backup[i].earliest_time)))
+			ends_at = backup[i].start_lsn;
+		if (!has_chain(i) || begins_after(path, i, target))
 			continue;
 		*set = *target;
 		if (target->kind == WA_TARGET_END && !end_target(path, i, set))
@@ -1116,6 +1131,56 @@ test_cases(void)
 	CHECK(!wa_plan_restore(&in, &target, &plan) && plan.reason == WA_PLAN_NO_BACKUP, "no backup at all");
 }
 
+/* More backups than are put in order at once. */
+static void
+test_many(void)
+{
+	static WaRestorePlan plan;
+	static WaPlanBackup many[5000];
+	static char name[5000][16];
+	WaRestoreTarget target = {WA_TARGET_LSN, true};
+	WaPlanInput in;
+	int bad = 0;
+
+	state = 4711;
+	do
+		make_cluster();
+	while (ntimelines != 1 || nruns != 1 || timeline[0].nrecords < 40);
+	run[0].from = 8 * PAGE;
+	for (int i = 0; i < (int) lengthof(many); i++)
+	{
+		const Record *r = &timeline[0].record[rnd(timeline[0].nrecords - 2)];
+
+		snprintf(name[i], sizeof(name[i]), "m%04d", i);
+		memset(&many[i], 0, sizeof(many[i]));
+		many[i].label = name[i];
+		many[i].tli = many[i].stop_tli = 1;
+		many[i].start_lsn = r->start;
+		many[i].stop_lsn = many[i].consistent_lsn = r[1].end;
+	}
+	in = input(1);
+	in.backups = many;
+	for (int few = 0; few < 2; few++)
+	{
+		in.nbackups = few ? 1000 : (int) lengthof(many);
+		for (int n = 0; n < 5; n++)
+		{
+			XLogRecPtr best = 0;
+
+			target.lsn = timeline[0].record[5 + 4 * n].start;
+			for (int i = 0; i < in.nbackups; i++)
+			{
+				if (many[i].start_lsn < target.lsn && many[i].start_lsn > best &&
+					many[i].consistent_lsn <= timeline[0].record[5 + 4 * n].end)
+					best = many[i].start_lsn;
+			}
+			if (!wa_plan_restore(&in, &target, &plan) || plan.start_lsn != best)
+				bad++;
+		}
+	}
+	CHECK(bad == 0, "the newest of thousands of backups");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1124,6 +1189,7 @@ main(int argc, char **argv)
 
 	printf("# seed %llu\n", (unsigned long long) seed);
 	test_cases();
+	test_many();
 	test_random(seed, clusters);
 	printf("1..%d\n", tests);
 	return failures > 0;

@@ -71,9 +71,9 @@ wa_plan_path(const WaPlanInput *in, TimeLineID tli, WaHistory *path)
 	return true;
 }
 
-/* The last run of 'tli' that begins at or before 'lsn', or NULL. */
-static const WaPlanRun *
-run_at(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
+/* How many runs there are up to the last one of 'tli' that begins at or before 'lsn'. */
+static int
+runs_up_to(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
 {
 	int lo = 0;
 	int hi = in->nruns;
@@ -88,9 +88,25 @@ run_at(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
 		else
 			hi = mid;
 	}
-	if (lo == 0 || in->runs[lo - 1].tli != tli)
-		return NULL;
-	return &in->runs[lo - 1];
+	return lo;
+}
+
+/* The last run of 'tli' that begins at or before 'lsn', or NULL. */
+static const WaPlanRun *
+run_at(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
+{
+	int n = runs_up_to(in, tli, lsn);
+
+	return n > 0 && in->runs[n - 1].tli == tli ? &in->runs[n - 1] : NULL;
+}
+
+/* The first run of 'tli', or NULL. */
+static const WaPlanRun *
+first_run(const WaPlanInput *in, TimeLineID tli)
+{
+	int n = tli > 0 ? runs_up_to(in, tli - 1, ~(XLogRecPtr) 0) : 0;
+
+	return n < in->nruns && in->runs[n].tli == tli ? &in->runs[n] : NULL;
 }
 
 static int
@@ -110,23 +126,27 @@ owner_of(const WaHistory *path, XLogRecPtr lsn)
 static XLogRecPtr
 goes_on_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn)
 {
-	XLogRecPtr first = 0;
-
-	for (int i = 0; i < in->nruns; i++)
+	for (int i = owner_of(path, lsn); i < path->count; i++)
 	{
-		const WaPlanRun *run = &in->runs[i];
-		const WaTimelineEntry *entry = wa_history_find(path, run->tli);
-		XLogRecPtr from,
-			to;
+		const WaTimelineEntry *entry = &path->entry[i];
+		XLogRecPtr begin = Max(entry->begin, lsn);
+		const WaPlanRun *run = run_at(in, entry->tli, begin);
 
-		if (entry == NULL)
-			continue;
-		from = Max(run->from, entry->begin);
-		to = entry->end != 0 ? Min(run->to, entry->end) : run->to;
-		if (from < to && from >= lsn && (first == 0 || from < first))
-			first = from;
+		/* the run that is there, or the next one of the timeline that has anything */
+		if (run == NULL)
+			run = first_run(in, entry->tli);
+		for (; run != NULL && run < in->runs + in->nruns && run->tli == entry->tli; run++)
+		{
+			XLogRecPtr from = Max(run->from, begin);
+			XLogRecPtr to = entry->end != 0 ? Min(run->to, entry->end) : run->to;
+
+			if (from < to)
+				return from;
+			if (entry->end != 0 && run->from >= entry->end)
+				break;
+		}
 	}
-	return first;
+	return 0;
 }
 
 bool

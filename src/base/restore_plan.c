@@ -200,9 +200,12 @@ is_candidate(WaPlanner *p, int i, WaIsland *island)
 {
 	const WaPlanBackup *b = &p->in->backups[i];
 
-	return b->state == WA_PLAN_BACKUP_USABLE && wa_plan_is_on_path(&p->plan->path, b) &&
-		   wa_island_at(p->in, &p->plan->path, b->start_lsn, island) &&
-		   b->consistent_lsn <= island->to;
+	if (b->state != WA_PLAN_BACKUP_USABLE || !wa_plan_is_on_path(&p->plan->path, b))
+		return false;
+	if (!p->has_island || b->start_lsn < p->island.from || b->start_lsn >= p->island.to)
+		p->has_island = wa_island_at(p->in, &p->plan->path, b->start_lsn, &p->island);
+	*island = p->island;
+	return p->has_island && b->consistent_lsn <= island->to;
 }
 
 /* Last of all, for it costs most: has the backup that serves all that it builds on? */
@@ -234,27 +237,73 @@ wa_plan_is_newer(const WaPlanBackup *a, const WaPlanBackup *b)
  * The candidates, newest first: the next one after 'last' (-1: the first), or
  * -1.  If a backup was asked for it is the only one.
  */
+static int
+compare_backups(const void *a, const void *b, void *arg)
+{
+	const WaPlanInput *in = arg;
+	int x = *(const int *) a;
+	int y = *(const int *) b;
+
+	if (x == y)
+		return 0;
+	return wa_plan_is_newer(&in->backups[x], &in->backups[y]) ? -1 : 1;
+}
+
+static void
+order_backups(WaPlanner *p)
+{
+	if (p->in->nbackups > WA_PLAN_ORDER_MAX)
+		return;
+	for (int i = 0; i < p->in->nbackups; i++)
+		p->order[i] = i;
+	qsort_arg(p->order, p->in->nbackups, sizeof(int), compare_backups, unconstify(WaPlanInput *, p->in));
+	p->ordered = true;
+}
+
+/* The backup that comes after 'last' in the order of preference, or -1. */
+static int
+next_backup(const WaPlanner *p, int last)
+{
+	const WaPlanBackup *backups = p->in->backups;
+	int next = -1;
+
+	if (p->ordered)
+	{
+		int lo = 0;
+		int hi = p->in->nbackups;
+
+		while (lo < hi)
+		{
+			int mid = lo + (hi - lo) / 2;
+
+			if (last >= 0 && !wa_plan_is_newer(&backups[last], &backups[p->order[mid]]))
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		/* without 'last' that is the first */
+		return lo < p->in->nbackups ? p->order[lo] : -1;
+	}
+	for (int i = 0; i < p->in->nbackups; i++)
+	{
+		if (i != last && (last < 0 || wa_plan_is_newer(&backups[last], &backups[i])) &&
+			(next < 0 || wa_plan_is_newer(&backups[i], &backups[next])))
+			next = i;
+	}
+	return next;
+}
+
 int
 wa_plan_next_candidate(WaPlanner *p, int last, WaIsland *island)
 {
 	if (p->given >= 0)
 		return last < 0 && is_candidate(p, p->given, island) ? p->given : -1;
-	for (;;)
+	while ((last = next_backup(p, last)) >= 0)
 	{
-		int next = -1;
-
-		for (int i = 0; i < p->in->nbackups; i++)
-		{
-			const WaPlanBackup *b = &p->in->backups[i];
-
-			if (i != last && (last < 0 || wa_plan_is_newer(&p->in->backups[last], b)) &&
-				(next < 0 || wa_plan_is_newer(b, &p->in->backups[next])))
-				next = i;
-		}
-		if (next < 0 || is_candidate(p, next, island))
-			return next;
-		last = next;
+		if (is_candidate(p, last, island))
+			return last;
 	}
+	return -1;
 }
 
 /* ---- one backup ---- */
@@ -490,12 +539,16 @@ int
 wa_plan_choose_in_turn(WaPlanner *p, WaPlanOutcome *best)
 {
 	WaPlanOutcome out = {0};
+	XLogRecPtr ends_at = 0; /* of the island on which the target time is not reached */
 
 	for (int i = wa_plan_next_candidate(p, -1, &out.island); i >= 0 && !p->failed;
 		 i = wa_plan_next_candidate(p, i, &out.island))
 	{
 		bool good = false;
 
+		/* what was archived before a hole leads no further */
+		if (ends_at != 0 && out.island.to != ends_at)
+			break;
 		out.backup = i;
 		switch (p->target->kind)
 		{
@@ -521,6 +574,9 @@ wa_plan_choose_in_turn(WaPlanner *p, WaPlanOutcome *best)
 			return i;
 		}
 		keep_outcome(best, &out);
+		if (p->target->kind == WA_TARGET_TIME && out.reason != WA_PLAN_BEFORE_BACKUP &&
+			out.reason != WA_PLAN_BEFORE_CONSISTENCY && out.reason != WA_PLAN_CHAIN_BROKEN)
+			ends_at = out.island.to;
 		/* nor would an older one get to the end */
 		if (p->target->kind == WA_TARGET_END && out.island.ended_by != WA_RUN_HEAD)
 			break;
@@ -731,6 +787,7 @@ wa_plan_restore(const WaPlanInput *input, const WaRestoreTarget *target,
 		wa_plan_say(p, WA_PLAN_UNKNOWN_TIMELINE, "the archive does not know timeline %u", plan->timeline);
 		return false;
 	}
+	order_backups(p);
 	if (target->backup != NULL)
 	{
 		p->given = wa_plan_find_backup(input, target->backup);

@@ -11,6 +11,9 @@
 
 #include "restore_path.h"
 
+/* Backups that are put in order at once; with more of them each step looks at all. */
+#define WA_PLAN_ORDER_MAX 4096
+
 typedef struct WaPlanner
 {
 	const WaPlanInput *in;
@@ -31,6 +34,13 @@ typedef struct WaPlanner
 	XLogRecPtr search_from;
 	XLogRecPtr search_to;
 	WaPlanRecord match;
+
+	/* the island that was asked for last */
+	bool has_island;
+	WaIsland island;
+
+	bool ordered;
+	int order[WA_PLAN_ORDER_MAX]; /* the backups, newest first */
 } WaPlanner;
 
 /* What becomes of a recovery from one backup. */
