@@ -114,19 +114,22 @@ REVOKE ALL ON FUNCTION walarchive.find_in_wal(text, bigint, integer, text, pg_ls
 COMMENT ON FUNCTION walarchive.find_in_wal(text, bigint, integer, text, pg_lsn, pg_lsn, pg_lsn, text, timestamptz, xid) IS
 'private: a record of a stretch of archived WAL, and what came before it';
 
--- The first segment of a timeline, between two places, that may hold a commit or
--- abort of that time or later.
+-- The first segment of a path that may hold a commit or abort of that time or
+-- later: which of the timelines it is of, counted from 1, and its start.  Each
+-- timeline counts from its p_lows to its p_highs.
 --
 -- Rows lie about in the order of their WAL.  So the first that the scan of a range
 -- index comes to is the one, or near it: then it is asked for one before that.
 CREATE FUNCTION walarchive.first_segment_by_time(
 	p_source text,
 	p_system_identifier bigint,
-	p_timeline integer,
-	p_from pg_lsn,
-	p_to pg_lsn,
-	p_time timestamptz)
-RETURNS pg_lsn
+	p_timelines integer[],
+	p_lows pg_lsn[],
+	p_highs pg_lsn[],
+	p_time timestamptz,
+	OUT n integer,
+	OUT start_lsn pg_lsn)
+RETURNS record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -134,105 +137,97 @@ SET enable_indexscan = off
 SET jit = off
 AS $$
 DECLARE
-	best pg_lsn;
-	better pg_lsn := p_to;
+	first_low CONSTANT pg_lsn := p_lows[1];
+	better record;
+	bound pg_lsn := p_highs[pg_catalog.cardinality(p_highs)];
+	tries integer := 0;
 BEGIN
-	FOR i IN 1 .. 10 LOOP
-		SELECT s.start_lsn INTO better
+	LOOP
+		tries := tries + 1;
+		SELECT u.n, s.start_lsn INTO better
 		FROM walarchive.segment s
-		WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-			AND s.end_lsn > p_from AND s.start_lsn < better AND s.max_commit_time >= p_time
+			JOIN ROWS FROM (pg_catalog.unnest(p_timelines), pg_catalog.unnest(p_lows), pg_catalog.unnest(p_highs))
+				WITH ORDINALITY AS u (timeline, low, high, n)
+				ON s.timeline = u.timeline AND s.end_lsn > u.low AND s.start_lsn < u.high
+		WHERE s.source = p_source AND s.system_identifier = p_system_identifier
+			AND s.end_lsn > first_low AND s.start_lsn < bound AND s.max_commit_time >= p_time
 		LIMIT 1;
-		IF NOT FOUND THEN
-			RETURN best;
-		END IF;
-		best := better;
+		EXIT WHEN NOT FOUND;
+		n := better.n;
+		start_lsn := better.start_lsn;
+		bound := better.start_lsn;
+		EXIT WHEN tries = 10;
 	END LOOP;
-	RETURN (SELECT pg_catalog.min(s.start_lsn)
-			FROM walarchive.segment s
-			WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-				AND s.end_lsn > p_from AND s.start_lsn <= best AND s.max_commit_time >= p_time);
+	IF n IS NULL THEN
+		RETURN;
+	END IF;
+	-- in no order after all; or of two timelines that have this segment the one that comes first
+	SELECT u.n, s.start_lsn INTO better
+	FROM walarchive.segment s
+		JOIN ROWS FROM (pg_catalog.unnest(p_timelines), pg_catalog.unnest(p_lows), pg_catalog.unnest(p_highs))
+			WITH ORDINALITY AS u (timeline, low, high, n)
+			ON s.timeline = u.timeline AND s.end_lsn > u.low AND s.start_lsn < u.high
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier
+		AND s.end_lsn > CASE WHEN tries = 10 THEN first_low ELSE bound END AND s.start_lsn <= bound
+		AND s.max_commit_time >= p_time
+	ORDER BY s.start_lsn, u.n LIMIT 1;
+	n := better.n;
+	start_lsn := better.start_lsn;
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.first_segment_by_time(text, bigint, integer, pg_lsn, pg_lsn, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.first_segment_by_time(text, bigint, integer, pg_lsn, pg_lsn, timestamptz) IS
-'private: the first segment that may hold a commit or abort of a time or later';
+REVOKE ALL ON FUNCTION walarchive.first_segment_by_time(text, bigint, integer[], pg_lsn[], pg_lsn[], timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.first_segment_by_time(text, bigint, integer[], pg_lsn[], pg_lsn[], timestamptz) IS
+'private: the first segment of a path that may hold a commit or abort of a time or later';
 
--- The same for a transaction, of which 32 bits are known.
-CREATE FUNCTION walarchive.full_xids(p_source text, p_system_identifier bigint, p_timeline integer, p_xid xid)
-RETURNS bigint[]
+-- All segments of a cluster that may hold the end of a transaction, of which 32
+-- bits are known.
+CREATE FUNCTION walarchive.segments_by_xid(
+	p_source text,
+	p_system_identifier bigint,
+	p_xid xid,
+	OUT timeline integer,
+	OUT start_lsn pg_lsn)
+RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
 	epoch CONSTANT bigint := 4294967296;
 	low bigint;
 	high bigint;
+	full_xid bigint;
 BEGIN
 	SELECT s.min_xid::text::bigint INTO low
 	FROM walarchive.segment s
-	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-		AND s.min_xid IS NOT NULL
-	ORDER BY s.start_lsn LIMIT 1;
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.min_xid IS NOT NULL
+	ORDER BY s.source, s.system_identifier, s.timeline, s.start_lsn LIMIT 1;
 	SELECT s.max_xid::text::bigint INTO high
 	FROM walarchive.segment s
-	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-		AND s.max_xid IS NOT NULL
-	ORDER BY s.start_lsn DESC LIMIT 1;
-	RETURN ARRAY(SELECT e.e * epoch + p_xid::text::bigint
-				 FROM pg_catalog.generate_series(greatest(low / epoch - 1, 0), high / epoch + 1) AS e (e));
-END
-$$;
-REVOKE ALL ON FUNCTION walarchive.full_xids(text, bigint, integer, xid) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.full_xids(text, bigint, integer, xid) IS
-'private: what a transaction''s full id may be';
-
-CREATE FUNCTION walarchive.first_segment_by_xid(
-	p_source text,
-	p_system_identifier bigint,
-	p_timeline integer,
-	p_from pg_lsn,
-	p_to pg_lsn,
-	p_xid xid)
-RETURNS pg_lsn
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off
-SET enable_indexscan = off
-SET jit = off
-AS $$
-DECLARE
-	full_xid bigint;
-	best pg_lsn;
-	better pg_lsn;
-BEGIN
-	best := p_to;
-	FOREACH full_xid IN ARRAY walarchive.full_xids(p_source, p_system_identifier, p_timeline, p_xid) LOOP
-		LOOP
-			SELECT s.start_lsn INTO better
-			FROM walarchive.segment s
-			WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-				AND s.end_lsn > p_from AND s.start_lsn < best
-				AND s.min_xid::text::bigint <= full_xid AND s.max_xid::text::bigint >= full_xid
-			LIMIT 1;
-			EXIT WHEN NOT FOUND;
-			best := better;
-		END LOOP;
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.max_xid IS NOT NULL
+	ORDER BY s.source DESC, s.system_identifier DESC, s.timeline DESC, s.start_lsn DESC LIMIT 1;
+	FOR full_xid IN
+		SELECT e.e * epoch + p_xid::text::bigint
+		FROM pg_catalog.generate_series(greatest(low / epoch - 1, 0), high / epoch + 1) AS e (e)
+	LOOP
+		RETURN QUERY
+		SELECT s.timeline, s.start_lsn
+		FROM walarchive.segment s
+		WHERE s.source = p_source AND s.system_identifier = p_system_identifier
+			AND s.min_xid::text::bigint <= full_xid AND s.max_xid::text::bigint >= full_xid;
 	END LOOP;
 	-- up to the first checkpoint that was read nothing is known of the upper half
-	SELECT pg_catalog.min(s.start_lsn) INTO better
+	RETURN QUERY
+	SELECT s.timeline, s.start_lsn
 	FROM walarchive.segment s
-	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
-		AND s.end_lsn > p_from AND s.start_lsn < best
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier
 		AND s.min_xid IS NULL AND s.commits + s.aborts > 0;
-	best := least(best, better);
-	RETURN nullif(best, p_to);
 END
 $$;
-REVOKE ALL ON FUNCTION walarchive.first_segment_by_xid(text, bigint, integer, pg_lsn, pg_lsn, xid) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.first_segment_by_xid(text, bigint, integer, pg_lsn, pg_lsn, xid) IS
-'private: the first segment that may hold the end of a transaction';
+REVOKE ALL ON FUNCTION walarchive.segments_by_xid(text, bigint, xid) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.segments_by_xid(text, bigint, xid) IS
+'private: the segments that may hold the end of a transaction';
 
 -- The last segment of a timeline, between two places, in which a record starts,
 -- or the end of a transaction ("xact"), or a commit.

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -267,6 +268,7 @@ wa_plan_catalog_read(WaPlanCatalog *c)
 	MemoryContextReset(c->context);
 	memset(c->readings, 0, sizeof(c->readings));
 	c->nreadings = 0;
+	c->places_of = InvalidTransactionId;
 	fresh_snapshot();
 	look_at_source(c);
 	read_timelines(c);

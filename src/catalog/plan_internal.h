@@ -44,6 +44,12 @@ typedef struct WaPlanPrepared
 	char *gid;
 } WaPlanPrepared;
 
+typedef struct WaPlanPlace
+{
+	TimeLineID tli;
+	XLogRecPtr start; /* of a segment */
+} WaPlanPlace;
+
 typedef enum WaPlanLast
 {
 	WA_LAST_RECORD,
@@ -68,6 +74,9 @@ struct WaPlanCatalog
 	WaPlanFound *found;                     /* the last reading */
 	WaPlanFound readings[WA_PLAN_READINGS]; /* it and those before */
 	int nreadings;                          /* made so far */
+	TransactionId places_of;                /* the transaction that was looked for, 0: none */
+	WaPlanPlace *places;                    /* segments that may have its end */
+	int64 nplaces;
 };
 
 /* plan_find.c: one walarchive-decode serves all questions in between */

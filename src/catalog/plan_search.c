@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -167,51 +169,165 @@ ask_segment(WaPlanCatalog *c, const char *query, TimeLineID tli, XLogRecPtr low,
 
 /* ---- what the planner calls ---- */
 
-/* The first match, from the segments that 'query' names one after the other. */
+/*
+ * Read a segment of entry 'i' of the path: is a match in the part of it that
+ * belongs to the range?
+ */
 static WaSearchStatus
-first_match(WaPlanCatalog *c, const WaPlanRange *range, const char *query, Oid type, Datum value,
-			const char *what, int64 time, TransactionId xid, WaPlanRecord *record, char *text)
+match_in(WaPlanCatalog *c, const WaPlanRange *range, int i, XLogRecPtr start, const char *what, int64 time,
+		 TransactionId xid, WaPlanRecord *record, char *text)
 {
-	for (int i = 0; i < range->path->count; i++)
+	XLogRecPtr low;
+	XLogRecPtr high;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!stretch(range, i, &low, &high))
+		return WA_SEARCH_NONE;
+	wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), range->to, what, time, xid);
+	if (c->found->failed != NULL)
+		return failed(c, text);
+	if (!c->found->has_match)
+		return WA_SEARCH_NONE;
+	*record = c->found->match;
+	return WA_SEARCH_FOUND;
+}
+
+/*
+ * The next segment, behind 'at' on the path, that may have a commit or abort at
+ * 'time' or later: '*entry' of the path, and its start.
+ */
+static bool
+next_by_time(WaPlanCatalog *c, const WaPlanRange *range, XLogRecPtr at, int64 time, int *entry,
+			 XLogRecPtr *start)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4ARRAYOID, PG_LSNARRAYOID, PG_LSNARRAYOID, TIMESTAMPTZOID};
+	int count = range->path->count;
+	Datum *timelines = palloc(count * sizeof(Datum));
+	Datum *lows = palloc(count * sizeof(Datum));
+	Datum *highs = palloc(count * sizeof(Datum));
+	int *entries = palloc(count * sizeof(int));
+	Datum values[6];
+	int n = 0;
+	bool found;
+
+	for (int i = *entry; i < count; i++)
 	{
 		XLogRecPtr low;
 		XLogRecPtr high;
-		XLogRecPtr start;
 
 		if (!stretch(range, i, &low, &high))
 			continue;
-		while (low < high &&
-			   ask_segment(c, query, range->path->entry[i].tli, low, high, type, value, &start))
-		{
-			CHECK_FOR_INTERRUPTS();
-			wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), range->to,
-						 what, time, xid);
-			if (c->found->failed != NULL)
-				return failed(c, text);
-			if (c->found->has_match)
-			{
-				*record = c->found->match;
-				return WA_SEARCH_FOUND;
-			}
-			low = Max(low, start + c->segment_size);
-		}
+		if (i == *entry)
+			low = Max(low, at);
+		if (low >= high)
+			continue;
+		timelines[n] = Int32GetDatum((int32) range->path->entry[i].tli);
+		lows[n] = LSNGetDatum(low);
+		highs[n] = LSNGetDatum(high);
+		entries[n++] = i;
 	}
-	return WA_SEARCH_NONE;
+	if (n == 0)
+		return false;
+	values[0] = CStringGetTextDatum(c->source);
+	values[1] = Int64GetDatum((int64) c->sysid);
+	values[2] = PointerGetDatum(construct_array(timelines, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	values[3] = PointerGetDatum(construct_array(lows, n, PG_LSNOID, sizeof(XLogRecPtr), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = PointerGetDatum(construct_array(highs, n, PG_LSNOID, sizeof(XLogRecPtr), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[5] = TimestampTzGetDatum(time);
+	wa_plan_query("SELECT f.n, f.start_lsn FROM walarchive.first_segment_by_time($1, $2, $3, $4, $5, $6) f",
+				  6, types, values, NULL);
+	n = SPI_processed > 0 ? (int) wa_plan_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : 0;
+	found = n > 0;
+	if (found)
+	{
+		*entry = entries[n - 1];
+		*start = wa_plan_lsn(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return found;
 }
 
 static WaSearchStatus
 search_time(void *arg, const WaPlanRange *range, int64 time, bool or_equal, WaPlanRecord *record, char *text)
 {
-	return first_match(arg, range, "SELECT walarchive.first_segment_by_time($1, $2, $3, $4, $5, $6)",
-					   TIMESTAMPTZOID, TimestampTzGetDatum(time), or_equal ? "time_or_equal" : "time",
-					   time, InvalidTransactionId, record, text);
+	WaPlanCatalog *c = arg;
+	XLogRecPtr start = 0;
+	XLogRecPtr at = 0;
+	int entry = 0;
+
+	while (next_by_time(c, range, at, time, &entry, &start))
+	{
+		WaSearchStatus status = match_in(c, range, entry, start, or_equal ? "time_or_equal" : "time", time,
+										 InvalidTransactionId, record, text);
+
+		if (status != WA_SEARCH_NONE)
+			return status;
+		at = start + c->segment_size;
+	}
+	return WA_SEARCH_NONE;
+}
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const WaPlanPlace *x = a;
+	const WaPlanPlace *y = b;
+
+	if (x->start != y->start)
+		return x->start < y->start ? -1 : 1;
+	return x->tli < y->tli ? -1 : x->tli > y->tli;
+}
+
+/* The segments of all timelines that may have the end of a transaction. */
+static void
+look_for_xid(WaPlanCatalog *c, TransactionId xid)
+{
+	Oid types[] = {TEXTOID, INT8OID, XIDOID};
+	Datum values[] = {CStringGetTextDatum(c->source), Int64GetDatum((int64) c->sysid), TransactionIdGetDatum(xid)};
+
+	if (c->places_of == xid)
+		return;
+	wa_plan_query("SELECT s.timeline, s.start_lsn FROM walarchive.segments_by_xid($1, $2, $3) s", 3, types, values, NULL);
+	c->places = MemoryContextAllocHuge(c->context, Max(SPI_processed, 1) * sizeof(WaPlanPlace));
+	c->nplaces = (int64) SPI_processed;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		c->places[i].tli = (TimeLineID) wa_plan_int(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		c->places[i].start = wa_plan_lsn(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(c->places, c->nplaces, sizeof(WaPlanPlace), compare_places);
+	c->places_of = xid;
 }
 
 static WaSearchStatus
 search_xid(void *arg, const WaPlanRange *range, TransactionId xid, WaPlanRecord *record, char *text)
 {
-	return first_match(arg, range, "SELECT walarchive.first_segment_by_xid($1, $2, $3, $4, $5, $6)",
-					   XIDOID, TransactionIdGetDatum(xid), "xid", 0, xid, record, text);
+	WaPlanCatalog *c = arg;
+
+	/* no transaction has this number */
+	if (!TransactionIdIsNormal(xid))
+		return WA_SEARCH_NONE;
+	look_for_xid(c, xid);
+	for (int64 n = 0; n < c->nplaces; n++)
+	{
+		const WaPlanPlace *place = &c->places[n];
+
+		for (int i = 0; i < range->path->count; i++)
+		{
+			XLogRecPtr low;
+			XLogRecPtr high;
+			WaSearchStatus status;
+
+			if (range->path->entry[i].tli != place->tli || !stretch(range, i, &low, &high) ||
+				place->start >= high || place->start + c->segment_size <= low)
+				continue;
+			status = match_in(c, range, i, place->start, "xid", 0, xid, record, text);
+			if (status != WA_SEARCH_NONE)
+				return status;
+		}
+	}
+	return WA_SEARCH_NONE;
 }
 
 static WaSearchStatus
@@ -324,7 +440,7 @@ search_last(WaPlanCatalog *c, const WaPlanRange *range, WaPlanLast what, WaPlanR
 	{
 		XLogRecPtr low;
 		XLogRecPtr high;
-		XLogRecPtr start;
+		XLogRecPtr start = 0;
 
 		if (!stretch(range, i, &low, &high))
 			continue;
