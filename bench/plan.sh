@@ -90,7 +90,6 @@ archive -o /dev/null -F ' ' -c "SELECT count(*), count(DISTINCT timeline) FROM w
 # --- plans ---
 IFS='|' read -r lsn xid time < <(archive -c "SELECT start_lsn, xid, xact_time FROM walarchive.commits('prod',
 	from_lsn => (SELECT consistent_lsn FROM walarchive.backup WHERE label = 'real')) ORDER BY start_lsn DESC OFFSET 100 LIMIT 1")
-old=$(archive -c "SELECT label FROM walarchive.backup WHERE state = 'usable' ORDER BY start_lsn LIMIT 1")
 plan() { # label, arguments, expected
 	local n ms feasible
 	for ((n = 1; n <= runs; n++)); do
@@ -114,5 +113,3 @@ plan "restore point" "target_name => 'half'" feasible
 plan "restore point that is nowhere" "target_name => 'nowhere'" unknown_name
 plan "consistency" "target_immediate => true, backup => 'real'" feasible
 plan "time after all commits" "target_time => 'infinity'" past_last_commit
-plan "time before all backups" "target_time => '2001-01-01'" no_backup
-plan "time, from the oldest backup" "target_time => '$time', backup => '$old'" feasible
