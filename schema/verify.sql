@@ -365,6 +365,8 @@ BEGIN
 		WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline
 			AND r.from_lsn < p_start_lsn AND r.to_lsn > p_start_lsn;
 		PERFORM walarchive.windows_changed(p_source, true);
+		-- what lies beyond it is a stretch of its own, also where no more WAL comes
+		PERFORM walarchive.request_index(p_source);
 	END IF;
 	RETURN told IS NOT TRUE AND (before.problem IS DISTINCT FROM p_problem OR before.lsn IS DISTINCT FROM p_lsn);
 END
