@@ -293,12 +293,10 @@ check_plan(DirArchive *d, const WaPlanInput *in, WaRestorePlan *plan, DirGathere
 	gathered->nprepared = 0;
 	gathered->has_parameters = false;
 	gathered->before = true;
-	/* a hole there may have been the end of what was prepared before: nobody knows */
-	for (XLogRecPtr from = wa_segment_start(first > LOOK_BACK ? first - LOOK_BACK : 0, d->segment_size);
-		 from < plan->start_lsn && wa_island_after(in, &plan->path, from, &island); from = island.to)
+	/* what was prepared before a hole may have ended in it: nothing is known of that */
+	if (wa_island_at(in, &plan->path, plan->start_lsn, &island))
 	{
-		range.from = Max(island.from, from);
-		range.to = Min(island.to, plan->start_lsn);
+		range.from = Max(island.from, wa_segment_start(first > LOOK_BACK ? first - LOOK_BACK : 0, d->segment_size));
 		/* what is damaged there is no concern of the plan's */
 		if (range.from < range.to && archive_dir_check(d, &range, range.to, gathered, text) == WA_SEARCH_FAILED)
 			d->nbad = nbad;

@@ -131,7 +131,14 @@ AS $$
 								-- ended where the path leaves the timeline, or behind that
 								AND pg_catalog.numrange(x.start_lsn - '0/0'::pg_lsn, x.finished_lsn - '0/0'::pg_lsn)
 									@> (t.end_lsn - '0/0'::pg_lsn - 1)) p
+	-- their ends may be in WAL that is missing: then nothing is known of them
 	WHERE NOT EXISTS (SELECT 1 FROM path l
+					  WHERE l.n >= t.n
+						AND NOT EXISTS (SELECT 1 FROM walarchive.wal_run r
+										WHERE r.source = p_source AND r.system_identifier = p_system_identifier
+											AND r.timeline = l.timeline AND r.to_lsn >= l.end_lsn
+											AND r.from_lsn <= CASE WHEN l.n = t.n THEN p.start_lsn ELSE l.begin_lsn END))
+		AND NOT EXISTS (SELECT 1 FROM path l
 						JOIN walarchive.prepared_end e ON e.source = p_source
 							AND e.system_identifier = p_system_identifier AND e.timeline = l.timeline
 							AND e.start_lsn >= l.begin_lsn AND e.start_lsn < l.end_lsn
