@@ -69,7 +69,9 @@ restore_prepare() {
 	restore_cluster=$(dirname "$dir"/wal/restore/*/wal)
 	# what a person with cp would do: the open segment under the name that recovery asks for
 	mkdir "$dir/opensegment"
-	for file in "$restore_cluster"/wal/*.partial; do cp "$file" "$dir/opensegment/$(basename "$file" .partial)"; done
+	for file in "$restore_cluster"/wal/*.partial; do
+		if [[ -e $file ]]; then cp "$file" "$dir/opensegment/$(basename "$file" .partial)"; fi
+	done
 }
 copy_sql() { "$bin/psql" -X -q -At -v ON_ERROR_STOP=1 -h "$1" -p "$copy_port" -d postgres -c "$2"; }
 # starts a copy that was made by others, and waits until it has recovered

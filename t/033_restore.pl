@@ -196,6 +196,17 @@ is(slurp_file("$data/precious"), 'data', 'and left as it is');
 ($code, $result, $err) = restore_copy("$host->{wa_directory}/prod/copy", '--archive', $host->{wa_directory}, '--source=prod');
 isnt($code, 0, 'a directory in the archive is refused');
 
+my $closed = PostgreSQL::Test::Utils::tempdir();
+mkdir("$closed/closed", 0500) or die "mkdir: $!";
+($code, $result, $err) = restore_copy("$closed/closed/data", copy_args());
+is($code, 5, 'a directory that can\'t be made');
+like($err, qr/could not create directory ".*closed.data": Permission denied/, 'is named');
+mkdir("$closed/secret", 0000) or die "mkdir: $!";
+($code, $result, $err) = restore_copy("$closed/secret", copy_args());
+is($code, 5, 'a directory that can\'t be read');
+like($err, qr/"\S*secret": Permission denied/, 'is named');
+chmod(0700, "$closed/closed", "$closed/secret");
+
 # --dry-run makes nothing, and holds nothing
 $data = new_place();
 ($code, $result, $err) = restore_copy($data, copy_args('--dry-run'));
