@@ -42,7 +42,7 @@ my $gid = 0;
 # Transactions of all sorts, restore points, prepared ones that stay open or not.
 sub work
 {
-	my ($node, $rounds) = @_;
+	my ($node, $rounds, %opt) = @_;
 	my $script = '';
 	for my $i (1 .. $rounds)
 	{
@@ -52,7 +52,7 @@ sub work
 		$script .= "BEGIN; INSERT INTO t VALUES ($i); SAVEPOINT s; INSERT INTO t VALUES ($i); RELEASE s; COMMIT;\n" if $dice == 5;
 		$script .= "SELECT pg_create_restore_point('point " . ++$named . "');\n" if $dice == 6;
 		$script .= "SELECT pg_create_restore_point('again');\n" if $dice == 7;
-		if ($dice == 8)
+		if ($dice == 8 && !$opt{lost})
 		{
 			$gid++;
 			$script .= "BEGIN; INSERT INTO t VALUES ($i); PREPARE TRANSACTION 'p$gid';\n";
@@ -91,7 +91,8 @@ work($standby, 20);
 # a hole, which the last backup is behind of
 switch_wal($standby, 3);
 my $lost = $standby->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn())');
-work($standby, 5);
+# nothing is prepared there: the host would remember that, the directory can't
+work($standby, 5, lost => 1);
 switch_wal($standby, 2);
 push @backups, backup();
 work($standby, 20);
