@@ -8,6 +8,7 @@
 \set VERBOSITY default
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
 
 SELECT * FROM walarchive.plan_restore('made-up');
 SELECT * FROM walarchive.plan_restore(NULL);

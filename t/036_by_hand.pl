@@ -77,6 +77,8 @@ wait_for('the new timeline', sub { run_on('SELECT pg_is_in_recovery()') eq 'f' }
 run_on('INSERT INTO t VALUES (-4)') for 1 .. 3;
 my $new = run_on('SELECT count(*) FROM t');
 isnt($new, $tail, 'the two timelines differ');
+# the same places of the timeline before were archived already
+wait_for('the new timeline', sub { stat_of($host, 'prod', 'received_tli') eq '2' });
 wait_archived($host, 'prod', $primary);
 my $wal = wal_dir($host, 'prod');
 ok(wait_for('the history', sub { -e "$wal/00000002.history" }), 'the archive has the history');
