@@ -15,9 +15,9 @@
 #define WAL_FILE_QUERY \
 	"SELECT state, size, sha256, detail, valid_bytes FROM walarchive.wal_file($1, $2, plan_id => $3)"
 #define READ_WAL_QUERY \
-	"SELECT walarchive.read_wal($1, $2, \"offset\" => $3, length => $4, plan_id => $5)"
+	"SELECT walarchive.stream_wal($1, $2, \"offset\" => $3, length => $4, plan_id => $5)"
 #define READ_BACKUP_QUERY \
-	"SELECT walarchive.read_backup_file($1, $2, $3, \"offset\" => $4, length => $5)"
+	"SELECT walarchive.stream_backup_file($1, $2, $3, \"offset\" => $4, length => $5)"
 
 typedef struct ServerArchive
 {

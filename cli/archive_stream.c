@@ -19,8 +19,11 @@
 #include "archive_server.h"
 
 /* Answers that are on their way at most, and bytes of each. */
-#define MAX_PIECES 12
-#define PIECE_SIZE (1024 * 1024)
+#define MAX_PIECES 8
+#define PIECE_SIZE (64 * 1024 * 1024)
+
+/* Zeros at a time. */
+#define ZEROS_SIZE (64 * 1024)
 
 /* Files that they belong to at most. */
 #define MAX_FILES 32
@@ -48,9 +51,9 @@ typedef struct StreamFile
 typedef struct StreamPiece
 {
 	PieceKind kind;
-	uint64 file; /* number, see Stream.first */
-	uint64 offset;
-	uint32 length;
+	uint64 file;   /* number, see Stream.first */
+	uint64 offset; /* of the next byte that comes */
+	uint64 end;
 } StreamPiece;
 
 typedef struct Stream
@@ -91,7 +94,7 @@ add_piece(Stream *stream, PieceKind kind, uint64 file)
 	piece->kind = kind;
 	piece->file = file;
 	piece->offset = 0;
-	piece->length = 0;
+	piece->end = 0;
 	return piece;
 }
 
@@ -149,14 +152,14 @@ ask_bytes(Stream *stream, uint64 number)
 	StreamPiece *piece = add_piece(stream, PIECE_BYTES, number);
 	const char *source = stream->server->base.options->source;
 	char offset[32];
-	char length[16];
+	char length[32];
 	int sent;
 
 	piece->offset = file->asked;
-	piece->length = (uint32) Min(file->end - file->asked, PIECE_SIZE);
-	file->asked += piece->length;
+	file->asked += Min(file->end - file->asked, PIECE_SIZE);
+	piece->end = file->asked;
 	snprintf(offset, sizeof(offset), UINT64_FORMAT, piece->offset);
-	snprintf(length, sizeof(length), "%u", piece->length);
+	snprintf(length, sizeof(length), UINT64_FORMAT, piece->end - piece->offset);
 	if (file->wal)
 	{
 		const char *values[] = {source, file->read.name, offset, length, stream->server->plan_ref};
@@ -269,10 +272,10 @@ static bool
 show_zeros(Stream *stream, StreamFile *file, uint64 up_to)
 {
 	if (stream->zeros == NULL)
-		stream->zeros = pg_malloc0(PIECE_SIZE);
+		stream->zeros = pg_malloc0(ZEROS_SIZE);
 	while (file->shown < up_to)
 	{
-		if (!show(stream, file, stream->zeros, (size_t) Min(up_to - file->shown, PIECE_SIZE)))
+		if (!show(stream, file, stream->zeros, (size_t) Min(up_to - file->shown, ZEROS_SIZE)))
 			return false;
 	}
 	return true;
@@ -300,34 +303,46 @@ take_info(Stream *stream, const PGresult *result, StreamFile *file)
 	return ARCHIVE_OK;
 }
 
+/* The next bytes of a piece. */
 static ArchiveStatus
-take_bytes(Stream *stream, const PGresult *result, const StreamPiece *piece, StreamFile *file)
+take_bytes(Stream *stream, const char *bytes, size_t len, StreamPiece *piece, StreamFile *file)
 {
-	Archive *archive = &stream->server->base;
-	const char *bytes;
-	size_t len;
-	size_t wanted;
+	uint64 offset = piece->offset;
 	size_t valid;
 
-	if (PQntuples(result) != 1 || PQnfields(result) != 1 || PQgetisnull(result, 0, 0) || PQfformat(result, 0) != 1)
-		return archive_error(archive, ARCHIVE_FAILED, NULL, "the archive host's answer is not understood");
-	if (piece->offset >= file->end || piece->offset < file->shown)
+	piece->offset += len;
+	/* there is less of the file than was asked for, or this is told again */
+	if (offset >= file->end || offset != file->shown)
 		return ARCHIVE_OK;
-	bytes = PQgetvalue(result, 0, 0);
-	len = (size_t) PQgetlength(result, 0, 0);
-	wanted = (size_t) Min(piece->length, file->end - piece->offset);
-	if (len < wanted)
-		return archive_error(archive, ARCHIVE_DAMAGED, NULL,
-							 "\"%s\" ends after " UINT64_FORMAT " bytes, at least " UINT64_FORMAT " were expected",
-							 file->read.name, piece->offset + len, piece->offset + wanted);
-	valid = wanted;
-	if (file->wal && piece->offset + wanted > file->info.valid)
-		valid = file->info.valid > piece->offset ? (size_t) (file->info.valid - piece->offset) : 0;
+	len = (size_t) Min(len, file->end - offset);
+	valid = len;
+	if (file->wal && offset + len > file->info.valid)
+		valid = file->info.valid > offset ? (size_t) (file->info.valid - offset) : 0;
 	if (valid > 0 && !show(stream, file, bytes, valid))
 		return ARCHIVE_STOPPED;
-	if (valid < wanted && !show_zeros(stream, file, piece->offset + wanted))
+	if (valid < len && !show_zeros(stream, file, offset + len))
 		return ARCHIVE_STOPPED;
 	return ARCHIVE_OK;
+}
+
+/* Rows of bytes: one, or all that there are if libpq could not be told otherwise. */
+static ArchiveStatus
+take_rows(Stream *stream, const PGresult *result, StreamPiece *piece, StreamFile *file)
+{
+	ArchiveStatus status = ARCHIVE_OK;
+
+	for (int i = 0; i < PQntuples(result) && status == ARCHIVE_OK; i++)
+	{
+		if (PQnfields(result) != 1 || PQgetisnull(result, i, 0) || PQfformat(result, 0) != 1 ||
+			(uint64) PQgetlength(result, i, 0) > piece->end - piece->offset)
+			return archive_error(&stream->server->base, ARCHIVE_FAILED, NULL, "the archive host's answer is not understood");
+		status = take_bytes(stream, PQgetvalue(result, i, 0), (size_t) PQgetlength(result, i, 0), piece, file);
+	}
+	if (status == ARCHIVE_OK && PQresultStatus(result) == PGRES_TUPLES_OK && piece->offset < Min(piece->end, file->end))
+		return archive_error(&stream->server->base, ARCHIVE_DAMAGED, NULL,
+							 "\"%s\" ends after " UINT64_FORMAT " bytes, at least " UINT64_FORMAT " were expected",
+							 file->read.name, piece->offset, Min(piece->end, file->end));
+	return status;
 }
 
 /*
@@ -342,30 +357,38 @@ take_answer(Stream *stream)
 	ArchiveStatus status = ARCHIVE_OK;
 	PGresult *result;
 
-	result = PQgetResult(stream->conn);
-	switch (PQresultStatus(result))
+	/* a row at a time; if that can't be it is more at a time */
+	if (piece.kind == PIECE_BYTES)
+		(void) PQsetSingleRowMode(stream->conn);
+	while (status == ARCHIVE_OK && (result = PQgetResult(stream->conn)) != NULL)
 	{
-		case PGRES_TUPLES_OK:
-		case PGRES_COMMAND_OK:
-			if (piece.kind == PIECE_PREPARE || piece.file < stream->first || file->useless)
+		bool unwanted = piece.file < stream->first || file->useless;
+
+		switch (PQresultStatus(result))
+		{
+			case PGRES_SINGLE_TUPLE:
+			case PGRES_TUPLES_OK:
+			case PGRES_COMMAND_OK:
+				if (piece.kind == PIECE_PREPARE || unwanted)
+					break;
+				status = piece.kind == PIECE_INFO ? take_info(stream, result, file) : take_rows(stream, result, &piece, file);
 				break;
-			status = piece.kind == PIECE_INFO ? take_info(stream, result, file) : take_bytes(stream, result, &piece, file);
-			break;
-		default:
-			if (PQstatus(stream->conn) != CONNECTION_OK || result == NULL)
-				status = send_failed(stream);
-			else if (piece.kind != PIECE_BYTES || (piece.file >= stream->first && !file->useless && piece.offset < file->end))
-				status = archive_server_error(&stream->server->base, result);
-			break;
+			default:
+				if (PQstatus(stream->conn) != CONNECTION_OK)
+					status = send_failed(stream);
+				else if (piece.kind != PIECE_BYTES || (!unwanted && piece.offset < file->end))
+					status = archive_server_error(&stream->server->base, result);
+				break;
+		}
+		PQclear(result);
 	}
-	PQclear(result);
-	if (PQstatus(stream->conn) != CONNECTION_OK)
-		return status == ARCHIVE_OK ? send_failed(stream) : status;
-	/* the NULL behind it, and the end of its transaction */
+	if (PQstatus(stream->conn) != CONNECTION_OK && status == ARCHIVE_OK)
+		status = send_failed(stream);
+	if (status != ARCHIVE_OK)
+		return status;
+	/* the end of its transaction */
 	result = PQgetResult(stream->conn);
-	if (result == NULL)
-		result = PQgetResult(stream->conn);
-	if (PQresultStatus(result) != PGRES_PIPELINE_SYNC && (status == ARCHIVE_OK || status == ARCHIVE_STOPPED))
+	if (PQresultStatus(result) != PGRES_PIPELINE_SYNC)
 		status = send_failed(stream);
 	PQclear(result);
 	stream->first_piece = (stream->first_piece + 1) % MAX_PIECES;
@@ -373,19 +396,14 @@ take_answer(Stream *stream)
 	return status;
 }
 
-/* Be done with the connection: what is still under way is thrown away. */
+/*
+ * Be done with the connection.  What is still under way may be much: then it is
+ * not waited for.
+ */
 static void
 leave(Stream *stream)
 {
-	while (stream->npieces > 0 && PQstatus(stream->conn) == CONNECTION_OK)
-	{
-		PGresult *result = PQgetResult(stream->conn);
-
-		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
-			stream->npieces--;
-		PQclear(result);
-	}
-	if (PQstatus(stream->conn) != CONNECTION_OK || !PQexitPipelineMode(stream->conn))
+	if (stream->npieces > 0 || PQstatus(stream->conn) != CONNECTION_OK || !PQexitPipelineMode(stream->conn))
 		archive_server_lost(stream->server);
 }
 

@@ -793,7 +793,7 @@ AS $$
 	FROM pg_catalog.pg_proc p
 	WHERE p.pronamespace = 'walarchive'::regnamespace
 		AND p.proname IN ('commits', 'destructive_commits', 'stranded_commits', 'wal_stats', 'wal_records', 'verify',
-						  'wal_file', 'read_wal', 'read_backup_file', 'source_layout',
+						  'wal_file', 'read_wal', 'read_backup_file', 'stream_wal', 'stream_backup_file', 'source_layout',
 						  'plan_restore', 'plan_report', 'plan_undo', 'plan_files', 'renew_plan', 'release_plan')
 $$;
 REVOKE ALL ON FUNCTION walarchive.reading_functions() FROM PUBLIC;

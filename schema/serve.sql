@@ -47,6 +47,35 @@ REVOKE ALL ON FUNCTION walarchive.read_backup_file(text, text, text, bigint, int
 COMMENT ON FUNCTION walarchive.read_backup_file(text, text, text, bigint, integer) IS
 'bytes of a file of a base backup, at most 8 MB at a time; fewer only at its end';
 
+-- Rows of a few kilobytes, so that no side needs memory for more: what the client uses.
+CREATE FUNCTION walarchive.stream_wal(
+	source text,
+	name text,
+	"offset" bigint,
+	length bigint,
+	plan_id bigint DEFAULT NULL)
+RETURNS SETOF bytea
+LANGUAGE c VOLATILE ROWS 512
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wa_stream_wal';
+REVOKE ALL ON FUNCTION walarchive.stream_wal(text, text, bigint, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.stream_wal(text, text, bigint, bigint, bigint) IS
+'the same as read_wal() in many rows, in order, and of any length; none of what is not served';
+
+CREATE FUNCTION walarchive.stream_backup_file(
+	source text,
+	label text,
+	file text,
+	"offset" bigint,
+	length bigint)
+RETURNS SETOF bytea
+LANGUAGE c VOLATILE ROWS 512
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wa_stream_backup_file';
+REVOKE ALL ON FUNCTION walarchive.stream_backup_file(text, text, text, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.stream_backup_file(text, text, text, bigint, bigint) IS
+'the same as read_backup_file() in many rows, in order, and of any length';
+
 CREATE FUNCTION walarchive.layout_of(
 	p_source text,
 	OUT system_identifier bigint,

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * serve_functions.c
- *	  wal_file, read_wal, read_backup_file, source_layout: the archive's files
- *	  for those who restore from it.
+ *	  wal_file, read_wal, stream_wal, read_backup_file, stream_backup_file,
+ *	  source_layout: the archive's files for those who restore from it.
  *
  * They run as the caller, check that the source may be read, and touch nothing
  * but files below its folder: names are checked before they are part of a path,
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -31,12 +32,20 @@
 #define WAL_FILE_COLUMNS 5
 #define LAYOUT_COLUMNS 4
 
+/*
+ * Bytes in a row of many.  Larger ones cost more than they save: malloc gives
+ * such memory back to the system after each row, and gets it anew, zeroed.
+ */
+#define ROW_LENGTH (32 * 1024)
+
 /* Longest name of a file in a backup's folder. */
 #define MAX_FILE_NAME 128
 
 PG_FUNCTION_INFO_V1(wa_wal_file);
 PG_FUNCTION_INFO_V1(wa_read_wal);
 PG_FUNCTION_INFO_V1(wa_read_backup_file);
+PG_FUNCTION_INFO_V1(wa_stream_wal);
+PG_FUNCTION_INFO_V1(wa_stream_backup_file);
 PG_FUNCTION_INFO_V1(wa_source_layout);
 
 /* ---- arguments ---- */
@@ -51,23 +60,28 @@ text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+/* 'type' is that of the length: of one row it is limited, of many it is not. */
 static void
-range_argument(FunctionCallInfo fcinfo, int n, int64 *offset, int32 *length)
+range_argument(FunctionCallInfo fcinfo, int n, Oid type, int64 *offset, int64 *length)
 {
 	if (PG_ARGISNULL(n) || PG_ARGISNULL(n + 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("offset and length must not be null")));
 	*offset = PG_GETARG_INT64(n);
-	*length = PG_GETARG_INT32(n + 1);
+	*length = type == INT4OID ? PG_GETARG_INT32(n + 1) : PG_GETARG_INT64(n + 1);
 	if (*offset < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("offset must not be negative")));
-	if (*length < 0 || *length > WA_SERVE_MAX_LENGTH)
+	if (type == INT4OID && (*length < 0 || *length > WA_SERVE_MAX_LENGTH))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("length must be between 0 and %d", WA_SERVE_MAX_LENGTH)));
+	if (*length < 0 || *length > PG_INT64_MAX - *offset)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("length is out of range")));
 }
 
 /* The plan that is named by argument 'n', NULL if none is. */
@@ -85,15 +99,25 @@ plan_argument(FunctionCallInfo fcinfo, int n, const char *source)
 
 /* ---- reading ---- */
 
+/* An open file of which bytes are read. */
+typedef struct OpenFile
+{
+	int fd;
+	char name[MAXPGPATH];
+	uint64 size;  /* bytes to be delivered */
+	uint64 valid; /* of these, bytes of the file; zeros follow */
+	int64 offset; /* of the next row */
+	int64 end;
+} OpenFile;
+
 /*
- * Bytes of an open file as a bytea: 'valid' bytes of it count, zeros follow up
- * to 'size'.  Fewer than 'length' only at the end.  Closes the file.
+ * Bytes of an open file as a bytea, fewer than 'length' only at the end.
  */
 static bytea *
-read_piece(int fd, const char *name, uint64 size, uint64 valid, int64 offset, int32 length)
+read_piece(const OpenFile *file, int64 offset, int64 length)
 {
-	size_t wanted = (uint64) offset < size ? (size_t) Min((uint64) length, size - offset) : 0;
-	size_t from_file = (uint64) offset < valid ? (size_t) Min((uint64) wanted, valid - offset) : 0;
+	size_t wanted = (uint64) offset < file->size ? (size_t) Min((uint64) length, file->size - offset) : 0;
+	size_t from_file = (uint64) offset < file->valid ? (size_t) Min((uint64) wanted, file->valid - offset) : 0;
 	bytea *piece = palloc(VARHDRSZ + wanted);
 	size_t got = 0;
 
@@ -102,29 +126,108 @@ read_piece(int fd, const char *name, uint64 size, uint64 valid, int64 offset, in
 		ssize_t n;
 
 		CHECK_FOR_INTERRUPTS();
-		n = pg_pread(fd, VARDATA(piece) + got, from_file - got, (off_t) (offset + got));
+		n = pg_pread(file->fd, VARDATA(piece) + got, from_file - got, (off_t) (offset + got));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			ereport(ERROR,
 					(errcode_for_file_access(),
-					 errmsg("could not read file \"%s\": %m", name)));
+					 errmsg("could not read file \"%s\": %m", file->name)));
+		/* it has become shorter while it was open */
 		if (n == 0)
-			break;
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("file \"%s\" ends after " INT64_FORMAT " bytes", file->name, offset + (int64) got)));
 		got += n;
 	}
 	memset(VARDATA(piece) + got, 0, wanted - got);
-	if (CloseTransientFile(fd) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not close file \"%s\": %m", name)));
-	/* it has become shorter while it was open */
-	if (got < from_file)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("file \"%s\" ends after " INT64_FORMAT " bytes", name, offset + (int64) got)));
 	SET_VARSIZE(piece, VARHDRSZ + wanted);
 	return piece;
+}
+
+static void
+close_file(Datum arg)
+{
+	OpenFile *file = (OpenFile *) DatumGetPointer(arg);
+
+	if (file->fd >= 0)
+		CloseTransientFile(file->fd);
+	file->fd = -1;
+}
+
+/* A row, and the file closed. */
+static Datum
+one_piece(OpenFile *file, int64 offset, int64 length)
+{
+	bytea *piece = read_piece(file, offset, length);
+
+	close_file(PointerGetDatum(file));
+	PG_RETURN_BYTEA_P(piece);
+}
+
+/* The next row of many; the file was opened by the first call. */
+static Datum
+next_piece(FunctionCallInfo fcinfo)
+{
+	FuncCallContext *call = SRF_PERCALL_SETUP();
+	OpenFile *file = call->user_fctx;
+	int64 offset = file->offset;
+
+	if (offset >= file->end || (uint64) offset >= file->size)
+	{
+		ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+		UnregisterExprContextCallback(rsinfo->econtext, close_file, PointerGetDatum(file));
+		close_file(PointerGetDatum(file));
+		SRF_RETURN_DONE(call);
+	}
+	file->offset = Min(offset + ROW_LENGTH, file->end);
+	SRF_RETURN_NEXT(call, PointerGetDatum(read_piece(file, offset, file->offset - offset)));
+}
+
+/* Memory for a file that is read in many rows; it is closed at the end, whatever that is. */
+static OpenFile *
+begin_stream(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	FuncCallContext *call;
+	OpenFile *file;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || (rsinfo->allowedModes & SFRM_ValuePerCall) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	call = SRF_FIRSTCALL_INIT();
+	file = MemoryContextAllocZero(call->multi_call_memory_ctx, sizeof(OpenFile));
+	file->fd = -1;
+	call->user_fctx = file;
+	RegisterExprContextCallback(rsinfo->econtext, close_file, PointerGetDatum(file));
+	return file;
+}
+
+/*
+ * A WAL file of these arguments: source, name, ..., plan.  One that is not served
+ * raises an error, or, where that is only to be expected, has no bytes.
+ */
+static void
+open_wal(FunctionCallInfo fcinfo, bool missing_ok, OpenFile *file)
+{
+	char *source = text_argument(fcinfo, 0, "name of the source");
+	char *name = text_argument(fcinfo, 1, "name of the file");
+	WaRangeReader *reader = wa_range_begin(source);
+	WaServed served;
+
+	wa_serve_find(source, name, plan_argument(fcinfo, 4, source), false, &served);
+	wa_range_end(reader);
+	if (served.fd < 0 && !missing_ok)
+		ereport(ERROR,
+				(errcode(served.state == WA_SERVE_DAMAGED ? ERRCODE_DATA_CORRUPTED : ERRCODE_UNDEFINED_FILE),
+				 errmsg("WAL file \"%s\" of source \"%s\" can't be read", name, source),
+				 errdetail_internal("%s.", wa_clean_text(served.detail))));
+	file->fd = served.fd;
+	strlcpy(file->name, name, sizeof(file->name));
+	file->size = served.fd >= 0 ? served.size : 0;
+	file->valid = served.fd >= 0 ? served.valid : 0;
 }
 
 /* ---- functions ---- */
@@ -163,22 +266,30 @@ wa_wal_file(PG_FUNCTION_ARGS)
 Datum
 wa_read_wal(PG_FUNCTION_ARGS)
 {
-	char *source = text_argument(fcinfo, 0, "name of the source");
-	char *name = text_argument(fcinfo, 1, "name of the file");
-	WaRangeReader *reader = wa_range_begin(source);
-	WaServed served;
+	OpenFile file;
 	int64 offset;
-	int32 length;
+	int64 length;
 
-	range_argument(fcinfo, 2, &offset, &length);
-	wa_serve_find(source, name, plan_argument(fcinfo, 4, source), false, &served);
-	wa_range_end(reader);
-	if (served.fd < 0)
-		ereport(ERROR,
-				(errcode(served.state == WA_SERVE_DAMAGED ? ERRCODE_DATA_CORRUPTED : ERRCODE_UNDEFINED_FILE),
-				 errmsg("WAL file \"%s\" of source \"%s\" can't be read", name, source),
-				 errdetail_internal("%s.", wa_clean_text(served.detail))));
-	PG_RETURN_BYTEA_P(read_piece(served.fd, name, served.size, served.valid, offset, length));
+	range_argument(fcinfo, 2, INT4OID, &offset, &length);
+	open_wal(fcinfo, false, &file);
+	return one_piece(&file, offset, length);
+}
+
+/* walarchive.stream_wal(source, name, offset, length, plan_id) */
+Datum
+wa_stream_wal(PG_FUNCTION_ARGS)
+{
+	if (SRF_IS_FIRSTCALL())
+	{
+		OpenFile *file = begin_stream(fcinfo);
+		int64 length;
+
+		range_argument(fcinfo, 2, INT8OID, &file->offset, &length);
+		file->end = file->offset + length;
+		/* it may have been asked for together with what wal_file says of it */
+		open_wal(fcinfo, true, file);
+	}
+	return next_piece(fcinfo);
 }
 
 /* Can a file in a backup's folder be called so? */
@@ -191,9 +302,9 @@ is_file_name(const char *name)
 		   strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
-/* walarchive.read_backup_file(source, label, file, offset, length) */
-Datum
-wa_read_backup_file(PG_FUNCTION_ARGS)
+/* A backup's file of these arguments: source, label, file, ... */
+static void
+open_backup_file(FunctionCallInfo fcinfo, OpenFile *open_file)
 {
 	char *source = text_argument(fcinfo, 0, "name of the source");
 	char *label = text_argument(fcinfo, 1, "label of the backup");
@@ -201,14 +312,10 @@ wa_read_backup_file(PG_FUNCTION_ARGS)
 	WaRangeReader *reader = wa_range_begin(source);
 	uint64 sysid = wa_serve_cluster(source);
 	uint64 of_label = wa_serve_backup_cluster(source, label);
-	char path[MAXPGPATH];
+	char *path = open_file->name;
 	struct stat st;
-	int64 offset;
-	int32 length;
-	int fd;
 
 	wa_range_end(reader);
-	range_argument(fcinfo, 3, &offset, &length);
 	if (!wa_backup_label_is_valid(label))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
@@ -219,12 +326,12 @@ wa_read_backup_file(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is not the name of a backup's file", file)));
 	/* one that the catalog does not know can be there all the same */
 	wa_backup_file_path(path, source, of_label != 0 ? of_label : sysid, label, "", file);
-	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | PG_BINARY);
-	if (fd < 0 && errno == ENOENT)
+	open_file->fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | PG_BINARY);
+	if (open_file->fd < 0 && errno == ENOENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("backup \"%s\" of source \"%s\" has no file \"%s\"", label, source, file)));
-	if (fd < 0 || fstat(fd, &st) != 0)
+	if (open_file->fd < 0 || fstat(open_file->fd, &st) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));
@@ -232,7 +339,36 @@ wa_read_backup_file(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a regular file", path)));
-	PG_RETURN_BYTEA_P(read_piece(fd, path, (uint64) st.st_size, (uint64) st.st_size, offset, length));
+	open_file->size = open_file->valid = (uint64) st.st_size;
+}
+
+/* walarchive.read_backup_file(source, label, file, offset, length) */
+Datum
+wa_read_backup_file(PG_FUNCTION_ARGS)
+{
+	OpenFile file;
+	int64 offset;
+	int64 length;
+
+	range_argument(fcinfo, 3, INT4OID, &offset, &length);
+	open_backup_file(fcinfo, &file);
+	return one_piece(&file, offset, length);
+}
+
+/* walarchive.stream_backup_file(source, label, file, offset, length) */
+Datum
+wa_stream_backup_file(PG_FUNCTION_ARGS)
+{
+	if (SRF_IS_FIRSTCALL())
+	{
+		OpenFile *file = begin_stream(fcinfo);
+		int64 length;
+
+		range_argument(fcinfo, 3, INT8OID, &file->offset, &length);
+		file->end = file->offset + length;
+		open_backup_file(fcinfo, file);
+	}
+	return next_piece(fcinfo);
 }
 
 /* walarchive.source_layout(source) */
