@@ -379,6 +379,8 @@ do_restore(Restore *restore)
 		restore->port = restore_free_port();
 	code = restore_fetch_backup(restore);
 	if (code == EXIT_DONE)
+		code = restore_lay_forks(restore);
+	if (code == EXIT_DONE)
 		code = write_settings(restore);
 	if (code == EXIT_DONE)
 		code = check_settings(restore);

@@ -4,7 +4,8 @@
  *	  What the files of "walarchive restore" share.
  *
  * restore.c has the options and the order of steps; restore_prepare.c looks
- * whether this machine can do it; restore_fetch.c brings the backup; and
+ * whether this machine can do it; restore_fetch.c brings the backup;
+ * restore_forks.c brings what recovery reads of segments with a fork; and
  * restore_run.c starts the copy, follows its recovery and compares what came
  * out with the plan.
  *
@@ -144,6 +145,9 @@ extern char *restore_read_file(Restore *restore, const char *label, const char *
 
 /* Bring and unpack the backup or the chain; all but global/pg_control is in its place then. */
 extern int restore_fetch_backup(Restore *restore);
+
+/* Put the parents' copies of the segments in which timelines of the path begin into pg_wal. */
+extern int restore_lay_forks(Restore *restore);
 
 /* Make all of it durable, then put pg_control into its place. */
 extern int restore_place_control(Restore *restore);
