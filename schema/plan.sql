@@ -596,7 +596,7 @@ CREATE TYPE walarchive.planned_restore AS (
 	settings text
 );
 COMMENT ON TYPE walarchive.planned_restore IS 'a restore as plan_restore() foresees it';
-COMMENT ON COLUMN walarchive.planned_restore.plan_id IS 'number of the plan, for plan_files(); NULL: not feasible';
+COMMENT ON COLUMN walarchive.planned_restore.plan_id IS 'number of the plan, for plan_files(); NULL: not feasible, or made in a transaction that may not write';
 COMMENT ON COLUMN walarchive.planned_restore.feasible IS 'whether recovery would end as described';
 COMMENT ON COLUMN walarchive.planned_restore.reason IS 'why not, in a word';
 COMMENT ON COLUMN walarchive.planned_restore.hint IS 'why not, with numbers, and the nearest targets that are feasible; of a feasible plan what is to be known of it, if anything';

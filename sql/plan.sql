@@ -315,6 +315,12 @@ SELECT walarchive.release_plan(:plan);
 SELECT walarchive.renew_plan(:plan, '1 d') - now() AS held;
 SELECT walarchive.release_plan(:plan), count(*) FROM walarchive.hold;
 SELECT count(*) FROM walarchive.hold;
+-- nothing is kept in a transaction that may not write
+SAVEPOINT r;
+SET transaction_read_only = on;
+SELECT feasible, plan_id FROM walarchive.plan_restore('made-up', target_timeline => 2);
+SELECT * FROM walarchive.plan_restore('made-up', target_timeline => 2, hold => '1 h');
+ROLLBACK TO r;
 -- those of yesterday go, unless they are held
 UPDATE walarchive.plan SET created_at = now() - '2 days'::interval;
 SELECT walarchive.renew_plan(:plan, '1 h') IS NOT NULL;

@@ -1,6 +1,6 @@
 # Somebody has to go back in time, and asks first where he would arrive.  The
 # archive has a life of transactions, prepared ones over several segments, restore
-# points, a promotion and a table that was dropped; what plan_restore() says of
+# points and a table that was dropped; what plan_restore() says of
 # each of them must be what the WAL says, while more of it is streaming in.  What a
 # plan holds stays although it is expired.  In the end one of the plans is carried
 # out with tar and cp, and PostgreSQL ends where it was promised, with the prepared

@@ -195,7 +195,13 @@ wa_plan_store(WaPlanCatalog *c, const WaRestorePlan *plan, const char *target, L
 	int64 id;
 
 	if (XactReadOnly || RecoveryInProgress())
+	{
+		if (hold != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+					 errmsg("a plan can't be held in a read-only transaction")));
 		return 0;
+	}
 	for (int i = 0; i < plan->nchain; i++)
 		chain = lappend(chain, unconstify(char *, c->input.backups[plan->chain[i]].label));
 	memset(nulls, ' ', sizeof(nulls));
