@@ -149,6 +149,8 @@ is_recovery_target(const char *name)
 static void
 resolve(char *path, const char *from, const char *name)
 {
+	char *real;
+
 	if (is_absolute_path(name))
 		strlcpy(path, name, MAXPGPATH);
 	else
@@ -159,7 +161,13 @@ resolve(char *path, const char *from, const char *name)
 		get_parent_directory(folder);
 		snprintf(path, MAXPGPATH, "%s/%s", folder, name);
 	}
-	canonicalize_path(path);
+	/* where it really is: neither a link nor ".." makes it look as if it were inside */
+	real = realpath(path, NULL);
+	if (real != NULL)
+		strlcpy(path, real, MAXPGPATH);
+	else
+		canonicalize_path(path);
+	free(real);
 }
 
 static bool

@@ -471,6 +471,18 @@ check_settings(void)
 		"max_connections = 100\nmax_wal_senders = 10\ndata_directory = '/live'\ninclude '/etc/live.conf'\ninclude_dir 'conf.d'\n"
 		"include_if_exists 'not_there'\nshared_preload_libraries = 'pg_stat_statements,\"pg_cron\", /x/unheard.so'\n"
 		"recovery_target_xid = '5'\nexternal_pid_file = '/run/live.pid'\nshared_buffers = 900000GB\n");
+	{
+		/* beside the data directory: somebody else's */
+		char *path = psprintf("%s/outside.conf", top);
+
+		if (!conf_write_file(path, "data_directory = '/x'\n", 22))
+			abort();
+	}
+	put("linked.conf", "");
+	unlink(psprintf("%s/linked.conf", folder));
+	if (symlink("../outside.conf", psprintf("%s/linked.conf", folder)) != 0)
+		abort();
+	put("conf.d/b.conf", "include '../../outside.conf'\ninclude '../linked.conf'\n");
 	put("postgresql.auto.conf", "primary_conninfo = 'host=live'\nrecovery_target_name = 'x'\nport = 5432\n");
 	put("pg_hba.conf", "host all all all reject\n");
 	CHECK(restore_write_settings(&settings, take_note, NULL, &problem), "a copy's settings are written");
@@ -478,6 +490,13 @@ check_settings(void)
 			  has("postgresql.conf", "recovery_target_xid", NULL) && has("postgresql.conf", "external_pid_file", NULL) &&
 			  has("conf.d/a.conf", "hba_file", NULL),
 		  "lines that lead elsewhere are in comments");
+	{
+		size_t len;
+
+		CHECK(strcmp(conf_read_file(psprintf("%s/outside.conf", top), &len), "data_directory = '/x'\n") == 0 &&
+				  has("conf.d/b.conf", "include", NULL),
+			  "files outside are not read, and never written");
+	}
 	CHECK(has("postgresql.conf", "max_connections", "100") && has("conf.d/a.conf", "work_mem", "5MB"), "others stay");
 	CHECK(has("postgresql.auto.conf", "recovery_target_lsn", "0/3000028") && has("postgresql.auto.conf", "recovery_target_name", NULL),
 		  "one target");
