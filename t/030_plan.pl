@@ -51,6 +51,8 @@ sub commit
 
 # --- before there is a backup ---
 $primary->safe_psql('postgres', 'CREATE TABLE t (i int); CREATE TABLE orders AS SELECT generate_series(1, 1000) AS id');
+ok(wait_for('WAL in the catalog', sub { sql(q(SELECT count(*) > 0 FROM walarchive.wal_run WHERE source = 'prod')) eq 't' }),
+	'something is indexed');
 my $p = planned();
 is("$p->{feasible} $p->{reason}", 'f no_backup', 'nothing can be recovered without a backup');
 is($p->{plan_id}, '', 'what is not feasible has no number');
