@@ -44,7 +44,9 @@ wait_for() { # program, query, what
 number=$((segments + 16))
 "$bin/pg_resetwal" -D "$dir/primary" -l "$(printf '%08X%08X%08X' "$timelines" $((number / 256)) $((number % 256)))" >/dev/null
 for ((n = 1; n < timelines; n++)); do
-	at=$((segments * n / timelines * 16777216))
+	# where catalog.sql begins the next one
+	first=$(((segments * n + timelines - 1) / timelines))
+	at=$((first * 16777216))
 	printf '%d\t%X/%X\tmade up\n' "$n" $((at >> 32)) $((at & 0xFFFFFFFF))
 done >"$dir/primary/pg_wal/$(printf '%08X' "$timelines").history"
 cat >>"$dir/primary/postgresql.conf" <<-END
@@ -82,6 +84,10 @@ primary -o /dev/null -c "SELECT pg_create_restore_point('half')"
 "$bin/pgbench" -h "$dir" -p 5811 -n -c 4 -T 5 postgres >"$dir/pgbench.log" 2>&1 || die "pgbench: $(tail -n 3 "$dir/pgbench.log")"
 sleep 1
 wait_for archive "SELECT state = 'usable' FROM walarchive.backup WHERE label = 'real'" "the backup to be usable"
+# all is decoded: what a server goes on to write would be waited for
+"$bin/pg_ctl" -D "$dir/primary" -m fast stop >/dev/null
+wait_for archive "SELECT count(*) = 0 FROM walarchive.stat_receiver WHERE state IN ('streaming', 'catchup')" "the source to stop"
+sleep 3
 archive -o /dev/null -c "ALTER SYSTEM SET walarchive.max_indexers = 0" -c "SELECT pg_reload_conf()"
 wait_for archive "SELECT indexers = 0 FROM walarchive.host_state()" "the indexers to leave"
 archive -o /dev/null -v source=prod -v "segments=$segments" -v "backups=$((backups - 1))" -v "timelines=$timelines" -v behind=15 -f "$here/catalog.sql"
