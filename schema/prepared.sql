@@ -136,7 +136,12 @@ AS $$
 					  WHERE l.n >= t.n
 						AND NOT EXISTS (SELECT 1 FROM walarchive.wal_run r
 										WHERE r.source = p_source AND r.system_identifier = p_system_identifier
-											AND r.timeline = l.timeline AND r.to_lsn >= l.end_lsn
+											AND r.timeline = l.timeline
+											-- the child's copy of the segment with the fork is there from its start on
+											AND (r.to_lsn >= l.end_lsn
+												 OR EXISTS (SELECT 1 FROM path c JOIN walarchive.wal_run k ON k.source = p_source
+																AND k.system_identifier = p_system_identifier AND k.timeline = c.timeline
+															WHERE c.n = l.n + 1 AND k.from_lsn <= r.to_lsn AND k.to_lsn >= l.end_lsn))
 											AND r.from_lsn <= CASE WHEN l.n = t.n THEN p.start_lsn ELSE l.begin_lsn END))
 		AND NOT EXISTS (SELECT 1 FROM path l
 						JOIN walarchive.prepared_end e ON e.source = p_source

@@ -35,7 +35,8 @@ for (my $n = 1; $done < $targets; $n++)
 {
 	my $history = WalHistory->new($host, "past$n");
 	$history->make($events);
-	my $prediction = WalPrediction->new($history);
+	my $fetch = 'walarchive fetch -w -d postgres -h ' . $host->host . ' -p ' . $host->port . " --source=past$n --plan=\@plan\@";
+	my $prediction = WalPrediction->new($history, fetch => [ qq($fetch --no-prefetch %f "%p"), qq($fetch --ahead=4MB %f "%p") ]);
 
 	# most of them on the archive as it is, some on one with damage
 	my $left = $targets - $done;
@@ -62,6 +63,7 @@ my $feasible = 0;
 my $not = 0;
 for my $what (keys %counts)
 {
+	next if $what =~ /^\(/;
 	if ($what =~ / feasible$/) { $feasible += $counts{$what}; }
 	else { $not += $counts{$what}; }
 }

@@ -281,7 +281,10 @@ sub promotion
 	my $node = $self->{node};
 	$self->archived;
 	$node->stop(rand() < 0.5 ? 'immediate' : 'fast');
-	$self->auto_conf($node->data_dir, "recovery_target_timeline = 'current'", 'restore_command = \'' . $self->restore_command . '\'');
+	# its own WAL may go a little further than the archive, by what was never flushed
+	my $wal = wal_dir($self->{host}, $self->{name});
+	$self->auto_conf($node->data_dir, "recovery_target_timeline = 'current'",
+		qq{restore_command = 'case %f in *.history) cp "$wal/%f" "%p" ;; *) false ;; esac'});
 	append_to_file($node->data_dir . '/recovery.signal', '');
 	$self->go_on_alone('promoted');
 	return;
@@ -295,8 +298,10 @@ sub restored
 	my $name = $self->{name};
 	$self->archived;
 	$self->indexed;
+	# the timeline is the commit's own: PostgreSQL writes no sound history where a
+	# recovery along another one stops before that is come to
 	my @choice = split /\n/, $self->host_value(qq(
-		SELECT w.backup, w.timeline, c.start_lsn
+		SELECT DISTINCT w.backup, c.timeline, c.start_lsn
 		FROM walarchive.recovery_window w CROSS JOIN LATERAL walarchive.commits('$name', timeline => w.timeline, from_lsn => w.first_lsn, to_lsn => w.last_lsn) c
 		WHERE w.source = '$name' AND c.kind = 'commit'
 		ORDER BY c.timeline, c.start_lsn, w.backup));

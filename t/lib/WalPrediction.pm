@@ -20,7 +20,8 @@ my %fatal = (
 	backup_not_on_path => qr/is not a child of this server's history|does not contain minimum recovery point|could not locate required checkpoint record/);
 my $ended = qr/recovery ended before configured recovery target was reached|WAL ends before (end of online backup|consistent recovery point)|could not locate (a valid|required) checkpoint record|is not a child of this server's history|requested recovery stop point is before consistent recovery point/;
 
-# Options: fetch => a restore_command with @plan@ in it, used for some.
+# Options: fetch => a list of restore_commands with @plan@ in them, for some of
+# the plans that are feasible; the others copy files from the archive.
 sub new
 {
 	my ($class, $history, %opt) = @_;
@@ -167,11 +168,12 @@ sub recover
 	my ($self, $label, $settings, %opt) = @_;
 	my $history = $self->{history};
 	my $n = ++$self->{runs};
-	my $data = "$self->{work}/data";
+	my $data = "$self->{work}/data.$n";
 	my $log = "$self->{work}/log.$n";
 	my %found = (log => $log);
 
-	system_or_bail('rm', '-rf', $data);
+	# what still reads ahead for the last one may be in the way
+	system("rm -rf '$self->{work}'/data.* 2>/dev/null");
 	system_or_bail('cp', '-a', '--reflink=auto', $history->unpacked($label), $data);
 	my $command = $opt{restore_command} // $history->restore_command;
 	$command =~ s/'/''/g;
@@ -264,9 +266,10 @@ sub check_feasible
 	my $prepared = $plan->{prepared} // [];
 	my $promote = rand() < (@$prepared > 0 ? 0.6 : 0.2);
 	my %opt = (promote => $promote, timeline => $plan->{timeline});
-	if ($self->{fetch} && rand() < 0.5)
+	if ($self->{fetch} && rand() < 0.6)
 	{
-		($opt{restore_command} = $self->{fetch}) =~ s/\@plan\@/$plan->{plan_id}/;
+		($opt{restore_command} = any_of(@{ $self->{fetch} })) =~ s/\@plan\@/$plan->{plan_id}/;
+		$self->{counts}{'(fetched)'}++;
 	}
 	my $found = $self->recover($plan->{backup}, [ $plan->{settings} ], %opt);
 	my @why;
@@ -354,6 +357,11 @@ sub check_not_feasible
 			$self->wrong($target, $plan, $found, "from $label PostgreSQL came to the end at $found->{redo_done}, and the plan said $reason")
 			  if $self->value("SELECT '$found->{redo_done}'::pg_lsn >= '$end'::pg_lsn") eq 't';
 		}
+		elsif ($found->{ended} eq 'paused' && $reason eq 'damage' && $self->in_damaged($target, $found))
+		{
+			# a plan rests on nothing of a file that is damaged, also before the first wrong byte
+			$self->{counts}{'(before the damage in its segment)'}++;
+		}
 		elsif ($found->{ended} eq 'paused' && $reason eq 'ambiguous_name' && !defined $target->{backup})
 		{
 			# it takes the first one, and the plan wants to be told
@@ -391,6 +399,16 @@ sub holds_later
 		SELECT count(*) > 0
 		FROM walarchive.backup b CROSS JOIN LATERAL walarchive.commits('$name', timeline => $target->{timeline}, to_lsn => b.start_lsn) c
 		WHERE b.source = '$name' AND b.label = '$label' AND c.xact_time $beyond '$target->{time}')) eq 't';
+}
+
+# Did it end in a segment that is damaged?
+sub in_damaged
+{
+	my ($self, $target, $found) = @_;
+	my $name = $self->{history}{name};
+	return $self->value(qq(
+		SELECT count(*) > 0 FROM walarchive.damage d JOIN walarchive.segment s USING (source, system_identifier, timeline, start_lsn)
+		WHERE d.source = '$name' AND '$found->{lsn}'::pg_lsn BETWEEN s.start_lsn AND s.end_lsn)) eq 't';
 }
 
 sub forget
