@@ -124,7 +124,9 @@ restore_renew(Restore *restore)
 	if (restore->plan.ref == NULL || now - restore->renewed < RESTORE_RENEW)
 		return;
 	restore->renewed = now;
-	if (archive_renew_plan(restore->archive, restore->plan.ref, RESTORE_HOLD) != ARCHIVE_OK)
+	/* a copy that recovers goes on without this program */
+	if (archive_renew_plan(restore->archive, restore->plan.ref,
+						   restore->started ? Max(RESTORE_HOLD, restore->hold_seconds) : RESTORE_HOLD) != ARCHIVE_OK)
 		pg_log_warning("could not prolong the hold on what the restore needs: %s", restore->archive->error);
 }
 

@@ -726,6 +726,8 @@ restore_run(Restore *restore)
 
 	if (!start_server(restore))
 		return EXIT_LOCAL;
+	restore->renewed = 0;
+	restore_renew(restore);
 	code = follow(&copy);
 	restore_progress_end(restore);
 	if (copy.conn != NULL)
