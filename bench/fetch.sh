@@ -27,7 +27,7 @@ fetch_prepare() {
 	done
 	mkdir -p "$dir/fetched/pg_wal"
 	mkfifo "$dir/proxy.end"
-	"$dir/delay_proxy" "$fetch_port" "$sockets/.s.PGSQL.$archive_port" "$((fetch_delay / 2))" <"$dir/proxy.end" &
+	"$dir/delay_proxy" "$fetch_port" "$sockets/.s.PGSQL.$archive_port" "$fetch_delay" <"$dir/proxy.end" &
 	exec 9>"$dir/proxy.end"
 }
 fetch_run() { # cp, local, directory, distant or single; sets "value" to seconds

@@ -21,7 +21,7 @@
 #   BENCH_RESTORE_PAIRS=5     alternating restores of each kind; with pgBackRest, if it is installed
 #   BENCH_FETCH_GB=2       WAL that is delivered to a recovery
 #   BENCH_FETCH_PAIRS=5    alternating deliveries of each kind
-#   BENCH_FETCH_DELAY_US=5000   what the distant archive host adds to a round trip
+#   BENCH_FETCH_DELAY_US=5000   how far away the distant archive host is, each way
 #   BENCH_DIR=...          an empty folder for servers and archives (default: a new one under $TMPDIR or /var/tmp)
 #   BENCH_KEEP=1           leave that folder, with the servers' logs
 #   BENCH_RECEIVER=pg_receivewal   run that in the place of walarchive too: shows the noise of this machine

@@ -233,6 +233,21 @@ cmp_ok(fetch('backup_label'), '>', 125, 'a name that is none');
 
 note 'the archive host is away for a moment';
 $host->stop('immediate');
+my @bare = ('--archive', $host->{wa_directory});
+for my $how ([], ['--no-prefetch'])
+{
+	is(fetch($first, @bare, @$how), 0, "its directory will do: @$how");
+	is(fetched(), read_file_bytes("$wal/$first"), 'for a segment');
+	is(fetch($open, @bare, @$how), 0, 'for the open one');
+	ok(length(fetched()) == $size && substr(fetched(), 0, length($there)) eq $there, 'with what is there of it');
+	is(fetch(name_of(1, segment_of("1/0")), @bare, @$how), 1, 'and to say what is absent');
+	is(fetch('00000002.history', @bare, @$how), 1, 'a history, too');
+	rename("$wal/$hole", "$work/saved2") or die;
+	cmp_ok(fetch($hole, @bare, @$how), '>', 125, 'a hole is something else');
+	is(fetch($hole, @bare, @$how, '--mode=standby'), 1, 'but for a standby');
+	rename("$work/saved2", "$wal/$hole") or die;
+}
+cmp_ok(fetch($first, '--archive', "$work/none"), '>', 125, 'a directory that is not there is something else as well');
 cmp_ok(fetch($first, '--retry=1'), '>', 125, 'down for longer than it is tried again');
 is(fetch($first, '--mode=standby', '--retry=0'), 1, 'a standby does not wait');
 unlink("$work/pg_wal/RECOVERYXLOG");
