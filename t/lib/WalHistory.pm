@@ -119,7 +119,12 @@ sub indexed
 	my ($self) = @_;
 	my $name = $self->{name};
 	wait_for("the index of $name", sub { $self->host_value(qq(
-			SELECT NOT p.runs_stale AND NOT p.windows_stale AND r.decoded_lsn >= r.flushed_lsn
+			SELECT NOT p.runs_stale AND NOT p.windows_stale
+				-- the last record may be there in part
+				AND (r.decoded_lsn >= r.flushed_lsn
+					 OR EXISTS (SELECT 1 FROM walarchive.decode_progress d
+								WHERE d.source = p.source AND d.system_identifier = r.system_identifier
+									AND d.timeline = r.received_tli AND r.flushed_lsn < d.need_lsn))
 				AND NOT EXISTS (SELECT 1 FROM walarchive.segment s
 								WHERE s.source = '$name' AND s.state = 'finished' AND s.decode_state = 'pending')
 			FROM walarchive.index_progress p JOIN walarchive.stat_receiver r USING (source)
