@@ -229,7 +229,8 @@ judge_missing(DirArchive *d, const char *name, const WaTimelineEntry *entry, XLo
 		return status;
 	for (const WaTimelineEntry *e = d->path->entry; e < d->path->entry + d->path->count; e++)
 	{
-		if (e <= entry)
+		/* segment 0 has nothing before it */
+		if (e < entry || (e == entry && start > 0))
 			before |= any_segment(d, e->tli, wa_segment_floor(e->begin, d->segment_size), e < entry ? e->end : start);
 		if (e >= entry)
 			behind |= any_segment(d, e->tli, e > entry ? 0 : start + d->segment_size, e->end);
