@@ -119,7 +119,7 @@ sub compare_archives
 	{
 		next if same_file("$our_dir/$name", "$their_dir/$name");
 		my ($a, $b) = (read_file_bytes("$our_dir/$name"), read_file_bytes("$their_dir/$name"));
-		s/\0+\z// for $a, $b;
+		($a, $b) = map { my $r = reverse $_; $r =~ s/\A\0+//; scalar reverse $r } $a, $b;
 		my $len = length($a) < length($b) ? length($a) : length($b);
 		push @differ, $name if $name !~ /partial$/ || substr($a, 0, $len) ne substr($b, 0, $len);
 	}
