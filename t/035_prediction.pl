@@ -7,7 +7,8 @@
 # very commits foretold; where it says no, PostgreSQL must fail, for that reason.
 #
 # WA_PREDICTION_TARGETS=1000 draws so many (60 by default), on as many pasts as
-# that takes.  WA_PREDICTION_SEED=n repeats what is drawn; what happens in the
+# that takes.  WA_PREDICTION_SEED=n (1 by default, so that two runs of all tests
+# can be compared; "random" for any) repeats what is drawn; what happens in the
 # servers' concurrent sessions is not repeated to the byte.
 use strict;
 use warnings FATAL => 'all';
@@ -22,7 +23,8 @@ use WalHistory;
 use WalPrediction;
 
 my $targets = $ENV{WA_PREDICTION_TARGETS} // 60;
-my $seed = $ENV{WA_PREDICTION_SEED} // time() % 1_000_000;
+my $seed = $ENV{WA_PREDICTION_SEED} // 1;
+$seed = time() % 1_000_000 if $seed eq 'random';
 my $events = $ENV{WA_PREDICTION_EVENTS} // 4;
 diag("WA_PREDICTION_SEED=$seed");
 srand($seed);
