@@ -23,7 +23,7 @@ REVOKE ALL ON TABLE walarchive.prepared_xact FROM PUBLIC;
 COMMENT ON TABLE walarchive.prepared_xact IS 'private: prepared transactions that were open at the end of a segment';
 COMMENT ON COLUMN walarchive.prepared_xact.source IS 'name of the source';
 COMMENT ON COLUMN walarchive.prepared_xact.system_identifier IS 'system identifier of the cluster';
-COMMENT ON COLUMN walarchive.prepared_xact.timeline IS 'timeline of the record of PREPARE TRANSACTION';
+COMMENT ON COLUMN walarchive.prepared_xact.timeline IS 'timeline of the record of PREPARE TRANSACTION; of one in the segment in which a timeline begins, before that, the new timeline as well';
 COMMENT ON COLUMN walarchive.prepared_xact.start_lsn IS 'start of that record';
 COMMENT ON COLUMN walarchive.prepared_xact.xid IS 'the transaction';
 COMMENT ON COLUMN walarchive.prepared_xact.gid IS 'its name';
@@ -118,16 +118,27 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
-	WITH path AS MATERIALIZED (
-		SELECT u.timeline, u.begin_lsn, u.n, least(p_begins[u.n + 1], p_lsn) AS end_lsn
+	WITH size AS (
+		SELECT g.end_lsn - g.start_lsn AS bytes
+		FROM walarchive.segment g
+		WHERE g.source = p_source AND g.system_identifier = p_system_identifier
+		LIMIT 1
+	), way AS (
+		SELECT u.timeline, u.begin_lsn, u.n, least(p_begins[u.n + 1], p_lsn) AS end_lsn, p_begins[u.n + 1] AS fork_lsn
 		FROM ROWS FROM (pg_catalog.unnest(p_timelines), pg_catalog.unnest(p_begins)) WITH ORDINALITY AS u (timeline, begin_lsn, n)
 		WHERE u.begin_lsn < p_lsn
+	), path AS MATERIALIZED (
+		-- what was prepared in the segment of a fork is the child's, whose copy of it ends with the fork
+		SELECT w.timeline, w.begin_lsn, w.n, w.end_lsn,
+			   w.begin_lsn - (w.begin_lsn - '0/0'::pg_lsn) % z.bytes AS low_lsn,
+			   CASE WHEN w.fork_lsn < p_lsn THEN w.fork_lsn - (w.fork_lsn - '0/0'::pg_lsn) % z.bytes ELSE p_lsn END AS high_lsn
+		FROM way w, size z
 	)
 	SELECT p.xid, p.gid
 	FROM path t
 		CROSS JOIN LATERAL (SELECT x.* FROM walarchive.prepared_xact x
 							WHERE x.source = p_source AND x.system_identifier = p_system_identifier
-								AND x.timeline = t.timeline AND x.start_lsn >= t.begin_lsn AND x.start_lsn < t.end_lsn
+								AND x.timeline = t.timeline AND x.start_lsn >= t.low_lsn AND x.start_lsn < t.high_lsn
 								-- ended where the path leaves the timeline, or behind that
 								AND pg_catalog.numrange(x.start_lsn - '0/0'::pg_lsn, x.finished_lsn - '0/0'::pg_lsn)
 									@> (t.end_lsn - '0/0'::pg_lsn - 1)) p

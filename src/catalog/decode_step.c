@@ -167,6 +167,8 @@ make_request(const char *source, const Work *work)
 	wa_json_lsn(&w, "until", work->until);
 	wa_json_lsn(&w, "to", work->to);
 	wa_json_bool(&w, "resync", work->resync);
+	/* the first piece of a timeline whose fork is known */
+	wa_json_bool(&w, "at_fork", !work->has_previous && !work->resync);
 	wa_json_bool(&w, "live", work->live);
 	wa_json_bool(&w, "careful", work->failures > 0);
 	if (work->state != NULL)

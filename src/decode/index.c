@@ -77,14 +77,31 @@ send_prepared(Indexing *index)
 	index->nprepared = 0;
 }
 
+/* The transaction was finished; false: it was not prepared in what was read. */
+static bool
+forget_prepared(Indexing *index, TransactionId xid)
+{
+	for (int i = index->nprepared - 1; i >= 0; i--)
+	{
+		if (index->prepared[i].found.xid == xid)
+		{
+			index->prepared[i] = index->prepared[--index->nprepared];
+			return true;
+		}
+	}
+	return false;
+}
+
 static void
 note_prepared(Indexing *index, const WaWalRecord *record, const WaXact *xact, bool finished)
 {
 	WaMsgFound m;
 
+	if (finished && forget_prepared(index, xact->xid))
+		return;
 	memset(&m, 0, sizeof(m));
 	m.role = finished ? WA_FOUND_FINISHED : WA_FOUND_PREPARED;
-	m.tli = index->walk.tli;
+	m.tli = index->walk.path[0].tli;
 	m.start_lsn = record->start_lsn;
 	m.end_lsn = record->end_lsn;
 	m.prev_lsn = record->prev_lsn;
@@ -92,14 +109,6 @@ note_prepared(Indexing *index, const WaWalRecord *record, const WaXact *xact, bo
 	m.time = xact->time;
 	if (finished)
 	{
-		for (int i = index->nprepared - 1; i >= 0; i--)
-		{
-			if (index->prepared[i].found.xid == m.xid)
-			{
-				index->prepared[i] = index->prepared[--index->nprepared];
-				return;
-			}
-		}
 		wa_out_message(index->out, WA_MSG_FOUND, &m, sizeof(m), NULL, 0);
 		return;
 	}
@@ -499,6 +508,55 @@ send_end(Indexing *index, const WaRequest *request)
 	free(state);
 }
 
+/* A record of the parent's, in the copy of it that the timeline begins with. */
+static bool
+index_parents_record(void *arg, const WaWalRecord *record)
+{
+	Indexing *index = arg;
+	WaWalEvent event;
+
+	careful_progress(index, record->start_lsn);
+	if (!wa_event_record(record->rmid, record->info))
+		return true;
+	memset(&event, 0, sizeof(event));
+	(void) wa_decode_event(record, &event);
+	if (event.kind == WA_EVENT_PREPARE)
+		note_prepared(index, record, &event.u.xact, false);
+	else if (event.kind == WA_EVENT_COMMIT_PREPARED || event.kind == WA_EVENT_ABORT_PREPARED)
+		(void) forget_prepared(index, event.u.xact.xid);
+	return true;
+}
+
+/*
+ * What was prepared in the segment of the fork before the fork, and is open
+ * there.  The parent may have finished it behind the fork in the same segment:
+ * then its own rows don't say that it ever was.
+ */
+static void
+read_before_fork(Indexing *index)
+{
+	XLogRecPtr fork = index->walk.from;
+	WaPathEntry path = {.tli = index->walk.path[0].tli};
+	WaWalk walk;
+
+	wa_walk_init(&walk);
+	walk.dir = index->walk.dir;
+	walk.path = &path;
+	walk.path_len = 1;
+	walk.from = wa_segment_floor(fork, walk.dir->segment_size);
+	walk.exact = true;
+	walk.until = fork;
+	walk.end = index->walk.end;
+	walk.live = index->walk.live;
+	walk.prefix_len = index->walk.prefix_len;
+	walk.keep = wa_event_record;
+	walk.record = index_parents_record;
+	walk.arg = index;
+	/* what is wrong with that WAL is said of the parent's */
+	if (walk.from < fork)
+		wa_walk(&walk);
+}
+
 void
 wa_serve_index(const WaRequest *request)
 {
@@ -544,6 +602,8 @@ wa_serve_index(const WaRequest *request)
 		wa_request_failed(request, "out of memory");
 	else
 	{
+		if (wa_request_bool(request, "at_fork"))
+			read_before_fork(&index);
 		careful_progress(&index, index.walk.from);
 		wa_walk(&index.walk);
 		send_end(&index, request);
