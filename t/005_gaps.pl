@@ -173,7 +173,7 @@ $primary->safe_psql('postgres', q(SELECT pg_drop_replication_slot('walarchive_st
 lose_wal();
 resume('stops');
 ok(wait_cause($host, 'stops', 'wal_removed'), 'told to stop: the cause is wal_removed');
-is(stat_of($host, 'stops', 'state'), 'stopped', 'told to stop: the state is stopped');
+ok(wait_state($host, 'stops', 'stopped'), 'told to stop: the state is stopped');
 my ($place) = stat_of($host, 'stops', 'last_error') =~ qr/no longer has the WAL at (\S+)/;
 is(padded($place), $from, 'told to stop: the error names the place');
 ok(wait_health($host, 'stops', 'receiver', 'critical'), 'told to stop: health is critical');

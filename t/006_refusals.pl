@@ -51,7 +51,7 @@ $primary->start;
 my $new_sysid = $primary->safe_psql('postgres', 'SELECT system_identifier FROM pg_control_system()');
 isnt($new_sysid, $sysid, 'another cluster answers');
 ok(wait_cause($host, 'foreign', 'foreign_cluster'), 'a foreign cluster is refused');
-is(stat_of($host, 'foreign', 'state'), 'stopped', 'the source is stopped');
+ok(wait_state($host, 'foreign', 'stopped'), 'the source is stopped');
 like(stat_of($host, 'foreign', 'last_error'), qr/$new_sysid.*$sysid/, 'the error names both identifiers');
 like($host->safe_psql('postgres', q(SELECT hint FROM walarchive.health WHERE source = 'foreign' AND "check" = 'receiver')),
 	qr/accept_new_cluster/, 'the hint names the way on');
@@ -95,7 +95,7 @@ system_or_bail('pg_resetwal', '--wal-segsize=2', $sized->data_dir);
 $sized->append_conf('postgresql.conf', "min_wal_size = 4MB\n");
 $sized->start;
 ok(wait_cause($host, 'sized', 'segment_size_changed'), 'a changed segment size is refused');
-is(stat_of($host, 'sized', 'state'), 'stopped', 'and the source is stopped');
+ok(wait_state($host, 'sized', 'stopped'), 'and the source is stopped');
 like(stat_of($host, 'sized', 'last_error'), qr/2097152 bytes.*1048576/, 'the error names both sizes');
 is(checksums($dir), $was, 'nothing in the archive was touched');
 $sized->stop;
@@ -131,7 +131,7 @@ $real->reload;
 $host->safe_psql('postgres', q(SELECT walarchive.resume_source('split')));
 my $waiting = start_sql($real, 'CREATE TABLE must_wait (i int)');
 ok(wait_cause($host, 'split', 'wal_conflict'), 'the copy is found out by its bytes');
-is(stat_of($host, 'split', 'state'), 'stopped', 'and the source is stopped');
+ok(wait_state($host, 'split', 'stopped'), 'and the source is stopped');
 like(stat_of($host, 'split', 'last_error'), qr/WAL of timeline 1 at \S+ differs from what the archive holds/, 'with an error');
 ok(wait_health($host, 'split', 'receiver', 'critical'), 'health is critical');
 like($host->safe_psql('postgres', q(SELECT hint FROM walarchive.health WHERE source = 'split' AND "check" = 'receiver')),
@@ -215,7 +215,7 @@ $node->safe_psql('postgres', q(
 is($node->safe_psql('postgres', "SELECT pg_current_wal_flush_lsn() > '$end'"), 't', 'then it is past the end of the archive');
 $commit = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
 ok(wait_cause($host, 'rewound', 'wal_conflict'), 'now its bytes tell');
-is(stat_of($host, 'rewound', 'state'), 'stopped', 'and the source is stopped');
+ok(wait_state($host, 'rewound', 'stopped'), 'and the source is stopped');
 is(watch_attempts($node, 'rewound', '0/2', $waiting), '3 attempts, 0 confirmations',
 	'still nothing is confirmed');
 ok(!sql_done($waiting), 'and the first commit still waits');

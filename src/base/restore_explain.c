@@ -237,7 +237,8 @@ wa_plan_explain_not_found(WaPlanner *p)
 	const WaPlanInput *in = p->in;
 	WaPlanRecord match;
 	WaIsland island,
-		last = {0};
+		last = {0},
+		unread = {0};
 	char what[128];
 	char found[256];
 	int i;
@@ -248,6 +249,8 @@ wa_plan_explain_not_found(WaPlanner *p)
 		WaIsland before;
 
 		last = island;
+		if (island.ended_by == WA_RUN_DAMAGE || island.ended_by == WA_RUN_QUARANTINED)
+			unread = island;
 		if (!wa_plan_find_match(p, &p->plan->path, island.from, island.to, &match, NULL))
 		{
 			if (p->failed)
@@ -306,6 +309,12 @@ wa_plan_explain_not_found(WaPlanner *p)
 	{
 		snprintf(found, sizeof(found), "%s is not in the WAL that is indexed", what);
 		say_end(p, &last, WA_PLAN_NOT_INDEXED, found);
+	}
+	else if (unread.to != 0)
+	{
+		/* it may be in there */
+		snprintf(found, sizeof(found), "%s is not in the WAL that can be read", what);
+		say_end(p, &unread, wa_plan_reason_of_end(&unread, WA_PLAN_UNKNOWN_XID), found);
 	}
 	else
 		wa_plan_say(p, by_xid ? WA_PLAN_UNKNOWN_XID : WA_PLAN_UNKNOWN_NAME, "no %s%s is in the archived WAL",

@@ -156,7 +156,7 @@ sub wait_state
 		sub { stat_of($host, $source, 'state') eq $state })
 	  or BAIL_OUT("source $source is not $state but "
 		  . stat_of($host, $source, "concat_ws(' | ', state, cause, last_error)"));
-	return;
+	return 1;
 }
 
 sub wait_streaming { return wait_state(@_, 'streaming'); }

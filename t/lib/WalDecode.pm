@@ -16,7 +16,7 @@ our @EXPORT = qw(lsn_number lsn_text output_of parse_lines same_records);
 # ---- the protocol ----
 
 my @type = qw(NONE HELLO END PROGRESS DAMAGE SEGMENT FILE XACT DESTRUCTION RESTORE_POINT CHECKPOINT RECOVERY_END
-  PARAMETERS RECORD STATS);
+  PARAMETERS RECORD STATS FOUND);
 
 # The structs as a 64-bit compiler lays them out.
 my %struct = (
@@ -41,6 +41,7 @@ my %struct = (
 		qw(tli start_lsn end_lsn prev_lsn xid total_len main_len image_bytes rmid info rmgr_len type_len
 		  description_len blocks_len)
 	],
+	FOUND => [ 'L L L x4 Q Q Q L x4 q L x4', qw(role kind tli start_lsn end_lsn prev_lsn xid time gid_len) ],
 	STATS => [ 'C x7 Q Q Q L x4', qw(rmid records record_bytes image_bytes name_len) ],
 	RESTORE_POINT => [ 'L x4 Q Q q L x4', qw(tli start_lsn end_lsn time name_len) ],
 );
