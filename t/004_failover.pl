@@ -151,7 +151,9 @@ is(stat_of($host, 'prod', 'state'), 'waiting', 'the source waits');
 ok(wait_health($host, 'prod', 'receiver', 'critical'), 'and health is critical');
 like($host->safe_psql('postgres', q(SELECT hint FROM walarchive.health WHERE source = 'prod' AND "check" = 'receiver')),
 	qr/former primary/, 'with the remedy');
-is($primary->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walarchive_prod')),
+# the archive looks at it again and again, so a connection may be there
+is($primary->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_replication
+		WHERE application_name = 'walarchive_prod' AND (state <> 'startup' OR write_lsn IS NOT NULL OR flush_lsn IS NOT NULL))),
 	'0', 'it gets no confirmation');
 $host->safe_psql('postgres',
 	"SELECT walarchive.alter_source('prod', conninfo => '$both', check_connection => false)");
