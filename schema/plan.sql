@@ -317,6 +317,13 @@ AS $$
 					 FROM walarchive.decode_progress d
 					 WHERE d.source = p_source AND d.system_identifier = p_system_identifier
 						AND d.timeline = p_timeline), p_lsn IS NOT NULL)
+		-- after a failover: WAL of a timeline that the catalog does not know yet
+		OR EXISTS (SELECT 1 FROM walarchive.receiver_state() r
+				   WHERE r.source = p_source AND r.system_identifier = p_system_identifier
+					   AND r.received_tli > p_timeline AND r.flushed_lsn > '0/0'
+					   AND NOT EXISTS (SELECT 1 FROM walarchive.decode_progress d
+									   WHERE d.source = p_source AND d.system_identifier = p_system_identifier
+										   AND d.timeline = r.received_tli AND d.need_lsn > r.flushed_lsn))
 $$;
 REVOKE ALL ON FUNCTION walarchive.index_lags(text, bigint, integer, pg_lsn) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.index_lags(text, bigint, integer, pg_lsn) IS

@@ -31,7 +31,7 @@ append_to_file($primary->data_dir . '/recovery.signal', '');
 $primary->append_conf('postgresql.conf', "restore_command = 'false'\nrecovery_target_timeline = 'current'\n");
 $primary->start;
 ok(wait_for('the new timeline', sub { on_primary('SELECT pg_is_in_recovery()') eq 'f' }), 'the server goes on on timeline 2');
-wait_streaming($host, 'prod');
+ok(wait_for('the archive to follow', sub { stat_of($host, 'prod', 'received_tli') eq '2' }), 'the archive follows');
 my $xid = on_primary('BEGIN; INSERT INTO t VALUES (3); SELECT pg_current_xact_id(); COMMIT');
 on_primary(q(COMMIT PREPARED 'over the fork'; SELECT pg_switch_wal()));
 wait_archived($host, 'prod', $primary);
