@@ -376,6 +376,9 @@ start_receiver(Launcher *l, int index, TimestampTz now)
 	if (memory->handle)
 		pfree(memory->handle);
 	memory->handle = NULL;
+	/* not afterwards: the receiver may have come further by then */
+	if (control->cause == WA_CAUSE_NONE)
+		set_slot_problem(index, WA_STATE_STARTING, WA_CAUSE_NONE, "");
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	registered = RegisterDynamicBackgroundWorker(&worker, &memory->handle);
 	MemoryContextSwitchTo(old);
@@ -387,7 +390,8 @@ start_receiver(Launcher *l, int index, TimestampTz now)
 		return;
 	}
 	memory->registered = now;
-	set_slot_problem(index, WA_STATE_STARTING, WA_CAUSE_NONE, "");
+	if (control->cause != WA_CAUSE_NONE)
+		set_slot_problem(index, WA_STATE_STARTING, WA_CAUSE_NONE, "");
 }
 
 /* Bring one source's slot and process to what its file asks for. */

@@ -143,18 +143,25 @@ static void
 report_failure(WaReceiver *r, WaCause cause, const ErrorData *error)
 {
 	bool permanent = wa_cause_is_permanent(cause);
+	WaReceiverState state = WA_STATE_WAITING;
 
-	WA_STAT(r,
-			stat->cause = cause;
-			stat->connected_since = 0;
-			strlcpy(stat->last_error, error->message, WA_ERROR_LEN);
-			stat->last_error_time = GetCurrentTimestamp(););
-	wa_set_state(r, cause == WA_CAUSE_CONFLICT || cause == WA_CAUSE_FOREIGN_CLUSTER ||
-							cause == WA_CAUSE_SEGMENT_SIZE || cause == WA_CAUSE_VERSION ||
-							cause == WA_CAUSE_WAL_REMOVED || cause == WA_CAUSE_UNRELATED_TIMELINE ||
-							cause == WA_CAUSE_SETTINGS
-						? WA_STATE_STOPPED
-						: WA_STATE_WAITING);
+	if (cause == WA_CAUSE_CONFLICT || cause == WA_CAUSE_FOREIGN_CLUSTER ||
+		cause == WA_CAUSE_SEGMENT_SIZE || cause == WA_CAUSE_VERSION ||
+		cause == WA_CAUSE_WAL_REMOVED || cause == WA_CAUSE_UNRELATED_TIMELINE ||
+		cause == WA_CAUSE_SETTINGS)
+		state = WA_STATE_STOPPED;
+	/* in one change: whoever sees the cause sees the state as well */
+	WA_STAT(
+		r,
+		stat->cause = cause;
+		stat->connected_since = 0;
+		strlcpy(stat->last_error, error->message, WA_ERROR_LEN);
+		stat->last_error_time = GetCurrentTimestamp();
+		if (stat->state != state) {
+			stat->state = state;
+			stat->state_since = stat->last_error_time;
+		});
+	wa_set_state(r, state);
 	if (cause == r->reported)
 		return;
 	ereport(permanent ? WARNING : LOG,

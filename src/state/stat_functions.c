@@ -193,11 +193,10 @@ set_index_columns(Datum *values, bool *nulls, int *n, const WaIndexStat *index,
 
 /* One row of receiver_state(), from the slot's copies. */
 static void
-receiver_row(int slot, const WaSlotControl *control, const WaReceiverStat *stat,
+receiver_row(int slot, uint32 pid, const WaSlotControl *control, const WaReceiverStat *stat,
 			 const WaIndexStat *index, Datum *values, bool *nulls)
 {
 	WaSourceSlot *shared = &wa_shared->slot[slot];
-	uint32 pid = pg_atomic_read_u32(&shared->receiver_pid);
 	/* the launcher's reason counts while there is no receiver to have one */
 	bool launcher_cause = (pid == 0 && control->cause != WA_CAUSE_NONE);
 	WaCause cause = launcher_cause ? control->cause : stat->cause;
@@ -277,13 +276,17 @@ wa_receiver_state(PG_FUNCTION_ARGS)
 	{
 		Datum values[RECEIVER_STATE_COLUMNS] = {0};
 		bool nulls[RECEIVER_STATE_COLUMNS] = {0};
+		uint32 pid;
 
 		wa_read_control(i, control);
 		if (!control->in_use || !wa_source_name_is_valid(control->name))
 			continue;
+		/* in this order: what is said is by this receiver or a later one */
+		pid = pg_atomic_read_u32(&wa_shared->slot[i].receiver_pid);
+		pg_read_barrier();
 		wa_read_stat(i, stat);
 		wa_read_index(i, &index);
-		receiver_row(i, control, stat, &index, values, nulls);
+		receiver_row(i, pid, control, stat, &index, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
