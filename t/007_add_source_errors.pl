@@ -18,8 +18,8 @@ my $host = new_archive_host('archive', conf => "log_statement = none\n");
 my $primary = new_primary('primary', conf => q(
 autovacuum = off
 listen_addresses = '127.0.0.1'
-max_wal_senders = 3
-max_replication_slots = 4
+max_wal_senders = 6
+max_replication_slots = 7
 wal_level = logical
 ));
 my $secret = 'open_sesame_4711';
@@ -41,7 +41,7 @@ local   replication     ) . getpwuid($<) . q(          trust
 hostssl replication     "with cert"     127.0.0.1/32   cert
 host    replication     replicator      127.0.0.1/32   scram-sha-256
 ));
-$primary->reload;
+$primary->restart;
 
 sub passfile
 {
@@ -55,6 +55,17 @@ sub slots_of
 {
 	my ($node) = @_;
 	return $node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots');
+}
+
+# Wait until so many walsenders are there, each with a slot, and none that has
+# only looked, or is still ending.
+sub wait_walsenders
+{
+	my ($count, $what) = @_;
+	return ok(wait_for("$count walsenders", sub {
+		$primary->safe_psql('postgres', q(
+			SELECT (SELECT count(*) FROM pg_stat_replication), (SELECT count(*) FROM pg_replication_slots WHERE active))) eq "$count|$count" }),
+		$what);
 }
 
 # add_source fails with this message and this hint, and leaves nothing.
@@ -116,29 +127,29 @@ fails('logical slot', $sockets,
 fails('slot name', $sockets, 'invalid replication slot name "Not-Valid"', 'a-z, 0-9 and "_"', args => "slot_name => 'Not-Valid'");
 
 my ($receivewal) = start_receivewal($primary, slot => 'walarchive_refused');
-ok(wait_for('pg_receivewal', sub {
-	$primary->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_replication') eq '1' }), 'another program runs');
+wait_walsenders(1, 'another program runs');
 fails('slot active', $sockets,
 	'"walarchive_refused" is active', 'Another walsender holds the replication slot.*another slot_name');
 
-# max_wal_senders = 3
-my @more = map { start_receivewal($primary, slot => "more_$_") } 1, 2;
-@more = grep { ref $_ } @more;
-ok(wait_for('pg_receivewal', sub {
-	$primary->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_replication') eq '3' }), 'all walsenders are taken');
+# max_wal_senders = 6
+my @more;
+for my $n (2 .. 6)
+{
+	my ($another) = start_receivewal($primary, slot => "more_$n");
+	push @more, $another;
+	wait_walsenders($n, "$n walsenders are taken");
+}
 fails('no walsender', $sockets,
 	'number of requested standby connections exceeds', 'Raise max_wal_senders');
 stop_process($_) for @more;
 
-# max_replication_slots = 4
-is(slots_of($primary), '4', 'all slots are taken');
-ok(wait_for('walsenders to go', sub {
-	$primary->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_replication') eq '1' }), 'walsenders are free again');
+# max_replication_slots = 7
+is(slots_of($primary), '7', 'all slots are taken');
+wait_walsenders(1, 'walsenders are free again');
 fails('no slot', $sockets,
 	'all replication slots are in use', 'raise max_replication_slots', args => "slot_name => 'one_too_many'");
 stop_process($receivewal);
-ok(wait_for('the last walsender to go', sub {
-	$primary->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_replication') eq '0' }), 'pg_receivewal is gone');
+wait_walsenders(0, 'pg_receivewal is gone');
 
 # --- wal_level = minimal ---
 my $minimal = new_primary('minimal', conf => "wal_level = minimal\nmax_wal_senders = 0\n");
@@ -157,7 +168,8 @@ $primary->safe_psql('postgres', q(
 $host->safe_psql('postgres', "SELECT walarchive.alter_source('unchecked', conninfo => '$sockets user=replicator passfile=" . passfile('right', $secret) . "')");
 wait_streaming($host, 'unchecked');
 wait_archived($host, 'unchecked', $primary);
-is($primary->safe_psql('postgres', q(SELECT usename FROM pg_stat_replication)), 'replicator', 'the passfile is used');
+ok(wait_for('one connection', sub { $primary->safe_psql('postgres', q(SELECT usename FROM pg_stat_replication)) eq 'replicator' }),
+	'the passfile is used');
 
 # --- another server for backups ---
 my $other = new_primary('other');
@@ -225,9 +237,10 @@ fails('unknown authority', $tls =~ s/ca\.crt/client.crt/r . " sslcert=$keys/clie
 add_source($host, 'tls', $primary, conninfo => "$tls sslcert=$keys/client.crt sslkey=$keys/client.key");
 switch_wal($primary, 1);
 wait_archived($host, 'tls', $primary);
-is($primary->safe_psql('postgres', q(
-		SELECT r.usename, s.ssl, s.client_dn FROM pg_stat_replication r JOIN pg_stat_ssl s USING (pid) WHERE r.application_name = 'walarchive_tls')),
-	'with cert|t|/CN=with cert', 'WAL comes over TLS with a client certificate');
+# (the connection with which add_source looked may still be ending)
+ok(wait_for('one connection', sub { $primary->safe_psql('postgres', q(
+		SELECT r.usename, s.ssl, s.client_dn FROM pg_stat_replication r JOIN pg_stat_ssl s USING (pid) WHERE r.application_name = 'walarchive_tls')) eq
+	'with cert|t|/CN=with cert' }), 'WAL comes over TLS with a client certificate');
 is(stat_of($host, 'tls', 'sender_host'), 'localhost', 'from the host that was named');
 
 # --- who may read a connection string ---

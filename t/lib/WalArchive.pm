@@ -18,12 +18,13 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_archive_host new_primary conninfo add_source archive_dir wal_dir
-  wait_for wait_streaming wait_archived wait_state wait_cause stat_of
+  wait_for wait_streaming wait_timeline wait_archived wait_state wait_cause stat_of
   wal_files same_file read_file_bytes receiver_pid backend_pid
   start_receivewal stop_process make_synchronous
   start_sql sql_done sql_result journal_lines wait_event wait_health
   switch_wal same_wal checksums save_data restore_data
   shared_segments one_of
+  hold_snapshots release_snapshots stop_held wait_crashed
 );
 
 # An archive host with the extension, started.  Options: sources, directory,
@@ -159,7 +160,20 @@ sub wait_state
 	return 1;
 }
 
+# (After a failover see wait_timeline: the state is that of the old connection
+# until its end has been noticed.)
 sub wait_streaming { return wait_state(@_, 'streaming'); }
+
+# Wait until a timeline is streamed.  Then what stat_receiver says is of it.
+sub wait_timeline
+{
+	my ($host, $source, $timeline) = @_;
+	wait_for("source $source to stream timeline $timeline",
+		sub { stat_of($host, $source, "state = 'streaming' AND received_tli = $timeline") eq 't' })
+	  or BAIL_OUT("source $source does not stream timeline $timeline: "
+		  . stat_of($host, $source, "concat_ws(' | ', state, received_tli, cause, last_error)"));
+	return 1;
+}
 
 # Wait for a cause (a word of stat_receiver.cause).
 sub wait_cause
@@ -222,6 +236,72 @@ sub backend_pid
 	my ($host, $type) = @_;
 	return $host->safe_psql('postgres',
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type' LIMIT 1");
+}
+
+# The background writer logs a snapshot every 15 s if there was WAL since the one
+# before, at any moment.  Where a test compares positions it must not: it is
+# stopped until release_snapshots or stop_held.  A fast stop would wait for it.
+sub hold_snapshots
+{
+	my ($node) = @_;
+	my $pid = '';
+	wait_for('the background writer', sub { ($pid = backend_pid($node, 'background writer')) ne '' })
+	  or BAIL_OUT('there is no background writer');
+	kill('STOP', $pid) == 1 or BAIL_OUT('the background writer cannot be stopped');
+	$node->{wa_held} = $pid;
+	return;
+}
+
+sub release_snapshots
+{
+	my ($node) = @_;
+	kill('CONT', delete $node->{wa_held});
+	return;
+}
+
+# An immediate stop of a server whose background writer is held: that one goes
+# on, to its end, when it has been told to.
+sub stop_held
+{
+	my ($node) = @_;
+	my $held = delete $node->{wa_held};
+	my $helper = fork() // die "could not fork: $!";
+	if ($helper == 0)
+	{
+		# SIGQUIT is pending; without /proc the server kills it after 5 s
+		for (1 .. 1000)
+		{
+			open(my $fh, '<', "/proc/$held/status") or last;
+			my ($pending) = join('', <$fh>) =~ /^ShdPnd:\s*([0-9a-f]+)/m;
+			close($fh);
+			if (hex(substr($pending // '0', -4)) & 1 << 2)
+			{
+				kill('CONT', $held);
+				last;
+			}
+			usleep(10_000);
+		}
+		# no END blocks: the servers belong to the parent
+		require POSIX;
+		POSIX::_exit(0);
+	}
+	$node->stop('immediate');
+	waitpid($helper, 0);
+	return;
+}
+
+# One of a server's processes was killed: wait until the server has noticed, has
+# ended all others, and is back.
+sub wait_crashed
+{
+	my ($node, $pid) = @_;
+	wait_for("the death of process $pid to be noticed", sub { !kill(0, $pid) })
+	  or BAIL_OUT("process $pid is still there");
+	wait_for('the server to be back', sub {
+		my ($rc, $out) = $node->psql('postgres', 'SELECT 1');
+		$rc == 0 && $out eq '1' })
+	  or BAIL_OUT('the server does not come back');
+	return;
 }
 
 # pg_receivewal --synchronous beside us, with a slot of its own.  Returns an

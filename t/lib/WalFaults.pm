@@ -30,16 +30,16 @@ our @EXPORT = qw(
 my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so';
 
 # Start a server whose file operations fail when told so; see
-# test/faults/fault_shim.c.  The faults are armed later.
+# test/faults/fault_shim.c.  The faults are armed later.  Options are those of
+# start; returns what that does.
 sub start_with_faults
 {
-	my ($node) = @_;
+	my ($node, %opt) = @_;
 	die "$shim is missing: make -C test/faults" if !-e $shim;
 	$node->{wa_fault_file} //= PostgreSQL::Test::Utils::tempdir() . '/faults';
 	local $ENV{LD_PRELOAD} = $shim;
 	local $ENV{WA_FAULT_FILE} = $node->{wa_fault_file};
-	$node->start;
-	return;
+	return $node->start(%opt);
 }
 
 # Put rules into force, in place of those before.
