@@ -32,7 +32,7 @@ typedef enum ArchiveStatus
 	ARCHIVE_OK,
 	ARCHIVE_STOPPED,     /* a callback said so */
 	ARCHIVE_NOT_FOUND,   /* no such source, backup, file or plan */
-	ARCHIVE_DENIED,      /* password, TLS, privileges, conninfo: asking again does not help */
+	ARCHIVE_DENIED,      /* password, privileges, conninfo: asking again does not help */
 	ARCHIVE_UNREACHABLE, /* after the retries that the options allow */
 	ARCHIVE_DAMAGED,     /* it is there, but not as it should be */
 	ARCHIVE_FAILED       /* anything else: out of disk, an error of the server's, a newer version */

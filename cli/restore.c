@@ -219,14 +219,82 @@ program_path(char *path)
 	return path;
 }
 
+/* Is it a connection string, rather than the name of a database? */
+static bool
+is_connection_string(const char *dbname)
+{
+	return dbname != NULL && (strchr(dbname, '=') != NULL || strncmp(dbname, "postgresql://", 13) == 0 ||
+							  strncmp(dbname, "postgres://", 11) == 0);
+}
+
+/* Does it matter for who is reached, and how safely? */
+static bool
+says_how_to_connect(const PQconninfoOption *option)
+{
+	static const char *const others[] = {"password", "application_name", "client_encoding", "options"};
+
+	for (int i = 0; i < (int) lengthof(others); i++)
+	{
+		if (strcmp(option->keyword, others[i]) == 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What was typed, and what libpq took from the environment, as one connection
+ * string: what is in the string that was given counts more than the environment.
+ * Empty: nothing of all that was given.
+ */
+static char *
+connection_string(const CliOptions *common)
+{
+	PQconninfoOption *known = PQconndefaults();
+	bool is_string = is_connection_string(common->dbname);
+	PQconninfoOption *parts = is_string ? PQconninfoParse(common->dbname, NULL) : NULL;
+	PQExpBufferData string;
+
+	initPQExpBuffer(&string);
+	for (PQconninfoOption *o = known; o != NULL && o->keyword != NULL; o++)
+	{
+		const char *value = NULL;
+
+		for (PQconninfoOption *part = parts; part != NULL && part->keyword != NULL; part++)
+		{
+			if (strcmp(part->keyword, o->keyword) == 0)
+				value = part->val;
+		}
+		if (strcmp(o->keyword, "host") == 0 && common->host != NULL)
+			value = common->host;
+		if (strcmp(o->keyword, "port") == 0 && common->port != NULL)
+			value = common->port;
+		if (strcmp(o->keyword, "user") == 0 && common->user != NULL)
+			value = common->user;
+		if (strcmp(o->keyword, "dbname") == 0 && common->dbname != NULL && !is_string)
+			value = common->dbname;
+		if (value == NULL && o->envvar != NULL && says_how_to_connect(o))
+			value = getenv(o->envvar);
+		if (value == NULL || *value == '\0')
+			continue;
+		appendPQExpBuffer(&string, "%s%s='", string.len > 0 ? " " : "", o->keyword);
+		for (; *value; value++)
+		{
+			if (*value == '\'' || *value == '\\')
+				appendPQExpBufferChar(&string, '\\');
+			appendPQExpBufferChar(&string, *value);
+		}
+		appendPQExpBufferChar(&string, '\'');
+	}
+	PQconninfoFree(parts);
+	PQconninfoFree(known);
+	return string.data;
+}
+
 /* What the recovery will call; it knows neither this program's environment nor what was typed. */
 static char *
 restore_command(Restore *restore)
 {
 	const CliOptions *common = &restore->common;
-	static const char *const names[] = {"--host=", "--port=", "--username=", "--dbname="};
-	const char *given[] = {common->host, common->port, common->user, common->dbname};
-	static const char *const environment[] = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE"};
 	PQExpBufferData command;
 
 	initPQExpBuffer(&command);
@@ -238,13 +306,11 @@ restore_command(Restore *restore)
 		add_word(&command, "--archive=", common->archive_dir);
 	else
 	{
-		for (int i = 0; i < (int) lengthof(names); i++)
-		{
-			const char *value = given[i] ? given[i] : getenv(environment[i]);
+		char *string = connection_string(common);
 
-			if (value != NULL && *value != '\0')
-				add_word(&command, names[i], value);
-		}
+		if (*string != '\0')
+			add_word(&command, "--dbname=", string);
+		pg_free(string);
 	}
 	appendPQExpBufferStr(&command, " %f %p");
 	return command.data + strspn(command.data, " ");
@@ -261,7 +327,7 @@ check_password(Restore *restore)
 
 	if (restore->common.archive_dir != NULL)
 		return EXIT_DONE;
-	if (dbname != NULL && (strchr(dbname, '=') != NULL || strncmp(dbname, "postgres", 8) == 0))
+	if (is_connection_string(dbname))
 	{
 		parts = PQconninfoParse(dbname, &problem);
 		for (int i = 0; parts != NULL && parts[i].keyword != NULL; i++)
