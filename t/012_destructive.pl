@@ -22,7 +22,9 @@ checkpoint_timeout = 1h
 bgwriter_delay = 10s
 ));
 $primary->backup('base');
-add_source($host, 'prod', $primary);
+# (an observer would be connected to a database, now and then, that is to be
+# dropped or copied)
+add_source($host, 'prod', $primary, args => "relation_names_interval => '0'");
 
 # What destructive_commits says about SQL that is run as a script: kinds, files
 # and relation oids, a line each, in LSN order.

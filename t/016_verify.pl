@@ -30,7 +30,9 @@ max_wal_size = 1GB
 
 # ---- helpers ----
 
-my $host = new_archive_host('archive', conf => "log_min_messages = warning\n");
+my $host = new_archive_host('archive', conf => "log_min_messages = warning\n", start => 0);
+start_with_faults($host);
+$host->safe_psql('postgres', 'CREATE EXTENSION walarchive');
 
 sub sql { return $host->safe_psql('postgres', $_[0]); }
 
@@ -121,48 +123,41 @@ sub sums_agree
 	return system("cd '$dir' && sha256sum --quiet --strict -c ../wal.sha256 >/dev/null 2>&1") == 0;
 }
 
-# The decoders that upkeep workers have started: [pid, pid of the worker].
-sub decoders
+# Decoders that this host's upkeep workers have started, and that are stopped:
+# [pid, pid of the worker].
+sub stopped_decoders
 {
-	my (%parent, @found);
+	my %upkeep = map { $_ => 1 } worker_pids($host, 'walarchive upkeep');
+	my @found;
 	foreach my $path (glob('/proc/[0-9]*/stat'))
 	{
 		open(my $fh, '<', $path) or next;
 		my $stat = <$fh>;
 		close($fh);
-		next unless defined $stat && $stat =~ /^(\d+) \((.*)\) \S (\d+)/;
-		my ($pid, $comm, $ppid) = ($1, $2, $3);
-		next unless $comm eq 'walarchive-deco';
-		open($fh, '<', "/proc/$ppid/cmdline") or next;
-		my $title = <$fh>;
-		close($fh);
-		push @found, [ $pid, $ppid ] if defined $title && $title =~ /walarchive upkeep/;
+		next unless defined $stat && $stat =~ /^(\d+) \(walarchive-deco\) T (\d+)/;
+		push @found, [ $1, $2 ] if $upkeep{$2};
 	}
 	return @found;
 }
 
-# Start verify() in the background and stop its decoder as soon as it is seen.
-# Returns session, pid of the decoder and of the worker.
+# Start verify() in the background.  Its decoder stops before it opens the first
+# of some files, and when it goes on before the next of them.  Returns session,
+# pid of the decoder and of the worker.
 sub start_stopped
 {
-	my ($args) = @_;
-	for my $try (1 .. 50)
-	{
-		my $session = start_sql($host, "SELECT * FROM walarchive.verify($args)");
-		until (sql_done($session))
-		{
-			my ($decoder) = decoders();
-			next unless $decoder;
-			kill('STOP', $decoder->[0]);
-			# a bit of luck is needed: it must not have been done already
-			return ($session, @$decoder)
-			  if sql("SELECT count(*) FROM walarchive.stat_progress_verify WHERE phase = 'verifying segments' AND files_done < files_total") eq '1';
-			kill('CONT', $decoder->[0]);
-		}
-		sql_result($session);
-	}
-	BAIL_OUT('verification is always too fast for this test');
-	return;
+	my ($args, @files) = @_;
+	my $decoder;
+
+	arm_faults($host, map("open:STOP:$_\$:1", @files));
+	my $session = start_sql($host, "SELECT * FROM walarchive.verify($args)");
+	wait_for('a decoder to stop', sub { ($decoder) = stopped_decoders(); $decoder || sql_done($session) });
+	BAIL_OUT('verification was done without its decoder having stopped') unless $decoder;
+	# (each decoder counts for itself: the next one is not to stop)
+	disarm_faults($host) if @files == 1;
+	wait_for('progress', sub {
+		sql("SELECT count(*) FROM walarchive.stat_progress_verify WHERE phase = 'verifying segments' AND files_done < files_total") eq '1' })
+	  or BAIL_OUT('verification shows no progress');
+	return ($session, @$decoder);
 }
 
 # ---- an archive with all there is: two timelines, switches, records that go on
@@ -222,7 +217,9 @@ wait_for('the standby to follow', sub {
 	$standby->safe_psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '$flushed'") eq 't' });
 $primary->stop('immediate');
 $standby->promote;
-wait_streaming($host, 'prod');
+wait_timeline($host, 'prod', 2);
+# what is archived is to be what is said below, and no more
+hold_snapshots($_) for $standby, $other;
 message($standby, 500) for 1 .. 20;
 switch_wal($standby, 3);
 wait_archived($host, 'prod', $standby);
@@ -244,9 +241,9 @@ unlike(slurp_file("$dir/../wal.sha256"), qr/partial/, 'partial segments have non
 
 is_deeply(verify("'prod'"), {}, 'a whole archive: nothing is found');
 is_deeply(verify("'other'"), {}, 'and another');
-is(sql(q(SELECT severity, message ~ 'read again after' FROM walarchive.health WHERE source = 'prod' AND "check" = 'damage')),
-	'ok|t', 'health says when it was verified');
-is(sql("SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND verified_at IS NULL"), '0',
+ok(wait_for('health', sub { sql(q(SELECT severity, message ~ 'read again after' FROM walarchive.health WHERE source = 'prod' AND "check" = 'damage')) eq
+	'ok|t' }), 'health says when it was verified');
+is(sql("SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND verified_at IS NULL AND (state = 'finished' OR timeline = 1)"), '0',
 	'each segment says it, too');
 is(sql("SELECT files > 20, bytes > 20 * 1048576, damaged FROM walarchive.verification WHERE source = 'prod'"),
 	't|t|0', 'what was read');
@@ -260,9 +257,14 @@ sub set_indexers
 	my ($number) = @_;
 	$host->safe_psql('postgres', "ALTER SYSTEM SET walarchive.max_indexers = $number");
 	$host->reload;
+	wait_for('the setting', sub { sql('SHOW walarchive.max_indexers') eq $number })
+	  or BAIL_OUT("walarchive.max_indexers is not $number");
 	return if $number > 0;
+	# the launcher may be about to start one all the same
+	my $absent = 0;
 	wait_for('the indexers to leave', sub {
-		sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'walarchive indexer%')) eq '0' })
+		$absent = worker_pids($host, 'walarchive indexer') == 0 ? $absent + 1 : 0;
+		return $absent >= 20; })
 	  or BAIL_OUT('indexers do not leave');
 	return;
 }
@@ -458,7 +460,7 @@ SKIP:
 	skip 'no /proc here', 21 unless -e '/proc/self/stat';
 
 	my $started = sql('SELECT clock_timestamp()');
-	my ($session, $decoder, $worker) = start_stopped("'prod'");
+	my ($session, $decoder, $worker) = start_stopped("'prod'", @second[ 2 .. $#second - 1 ]);
 	is(sql("SELECT pid = $worker, source, phase, files_total > 20, files_done >= 0, files_done < files_total, "
 			. "bytes_total > 20 * 1048576, bytes_done < bytes_total, damaged, started_at > '$started', system_identifier IS NOT NULL "
 			. 'FROM walarchive.stat_progress_verify'),
@@ -472,14 +474,14 @@ SKIP:
 	# what is right is entered every second: let some time go by, then a few files
 	my $done = "SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND verified_at > '$started'";
 	my $kept = 0;
-	for my $try (1 .. 20)
+	for my $try (1 .. $#second - 4)
 	{
 		usleep(1_200_000);
+		my $at = sql('SELECT files_done FROM walarchive.stat_progress_verify');
 		kill('CONT', $decoder);
-		usleep(1_000);
-		kill('STOP', $decoder);
-		wait_for('answers to be read', sub { usleep(100_000); $kept = sql($done); 1 });
-		last if $kept > 0;
+		wait_for('answers to be read', sub { sql('SELECT files_done FROM walarchive.stat_progress_verify') > $at });
+		wait_for('the next stop', sub { stopped_decoders() > 0 });
+		last if ($kept = sql($done)) > 0;
 	}
 	cmp_ok($kept, '>', 0, 'some files are entered');
 	my $unfinished = !sql_done($session);
@@ -492,26 +494,24 @@ SKIP:
 	ok(wait_for('its decoder to end', sub { !kill(0, $decoder) }), 'with its decoder, though that was stopped');
 	cmp_ok(sql($done), '>=', $kept, 'what was verified is kept');
 	is(sql('SELECT count(*) FROM walarchive.stat_progress_verify'), '0', 'no progress is shown');
+	disarm_faults($host);
 	is_deeply(verify("'prod'"), {}, 'the next one finds all well');
 
 	# the worker is ended
-	($session, $decoder, $worker) = start_stopped("'prod'");
+	($session, $decoder, $worker) = start_stopped("'prod'", $second[8]);
 	sql("SELECT pg_terminate_backend($worker)");
 	($code, undef, $error) = sql_result($session);
 	like($error, qr/terminating background worker|ended before it was done/, 'a worker that is ended: an error');
 	ok(wait_for('its decoder to end', sub { !kill(0, $decoder) }), 'its decoder ends with it');
 
 	# its decoder dies: another one goes on
-	($session, $decoder, $worker) = start_stopped("'prod'");
+	($session, $decoder, $worker) = start_stopped("'prod'", $second[8]);
 	kill('KILL', $decoder);
 	($code, my $output) = sql_result($session);
 	is($code, 0, 'a decoder that dies is replaced');
 	is($output, '', 'and nothing is said to be damaged');
 
 	# three die at one file: it is left, and the rest goes on
-	$host->stop;
-	start_with_faults($host);
-	wait_streaming($host, 'prod');
 	arm_faults($host, "open:KILL:$victim\$");
 	# its neighbours' records go on in it, or come from it
 	my %near = map { $_ => 1 } @second[ 7 .. 9 ];
@@ -521,11 +521,12 @@ SKIP:
 	is_deeply(verify("'prod'"), {}, 'until it can be read');
 
 	# one that is told to end says nothing about the file
-	($session, $decoder, $worker) = start_stopped("'prod'");
+	($session, $decoder, $worker) = start_stopped("'prod'", $second[8]);
 	kill('TERM', $decoder);
 	kill('CONT', $decoder);
 	($code, undef, $error) = sql_result($session);
 	like($error, qr/walarchive-decode was told to end/, 'a decoder that is told to end: an error');
+	disarm_faults($host);
 }
 
 # ---- lost lines of wal.sha256 are written again ----
@@ -635,6 +636,7 @@ is(ask_decoder(2, $first, $first + 4), '', 'and they are all back');
 close($to);
 waitpid($pid, 0);
 
+release_snapshots($_) for $standby, $other;
 $standby->stop;
 $other->stop;
 $host->stop;

@@ -67,7 +67,7 @@ sub catch_program
 	ok(wait_for('the session', sub {
 				$backend = $host->safe_psql('postgres',
 					q(SELECT pid FROM pg_stat_activity WHERE query LIKE '%wal_records%' AND pid <> pg_backend_pid() AND state = 'active'));
-				return $backend ne '';
+				return $backend =~ /^\d+$/;
 			}), 'a session asks');
 	ok(wait_for('its program', sub {
 				($program) = children($backend);
@@ -119,7 +119,7 @@ kill('KILL', $backend);
 kill('CONT', $program);
 sql_result($session);
 is_gone($program, 'killed: the program ends with it');
-ok(wait_for('the server to be back', sub { ($host->psql('postgres', 'SELECT 1'))[0] == 0 }), 'the server is back');
+wait_crashed($host, $backend);
 
 # ---- nothing is left behind ----
 
