@@ -2,7 +2,7 @@
 # Compares walarchive with pg_receivewal and with a hot standby, side by side on this machine, and prints ratios.
 # bench/README.md says what is measured and how.
 #
-#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [backup] [restore] [fetch]   (default: all)
+#   bench/run.sh [--pg-config PATH] [--no-build] [catchup] [sync] [bulk] [slow] [decode] [index] [catalog] [plan] [backup] [restore] [fetch]   (default: all)
 #
 #   BENCH_GB=4             WAL to catch up on
 #   BENCH_PAIRS=9          alternating pairs of each comparison
@@ -12,7 +12,8 @@
 #   BENCH_SLOW_US=2000     what a flush takes longer on the slow disk
 #   BENCH_DECODE_MB=1024   WAL to decode, of each kind
 #   BENCH_SEGMENTS=1000000 segments in the catalog
-#   BENCH_LOOKUPS=21       how often each is looked up
+#   BENCH_BACKUPS=1000     backups in it, and BENCH_TIMELINES=50, for plans
+#   BENCH_LOOKUPS=21       how often each is looked up, or planned
 #   BENCH_BACKUP_GB=5      size of the database that base backups are taken of
 #   BENCH_BACKUP_PAIRS=5   alternating pairs of each kind of backup
 #   BENCH_BACKUP_KINDS="none client-zstd"   kinds of compression (default: six)
@@ -40,12 +41,12 @@ while (($# > 0)); do
 	--pg-config) pg_config=${2:?--pg-config needs a path} && shift 2 ;;
 	--no-build) build=no && shift ;;
 	--inner) inner=yes && shift ;; # ours: the part that runs as an ordinary user
-	catchup | sync | bulk | slow | decode | index | catalog | backup | restore | fetch) scenarios+=("$1") && shift ;;
+	catchup | sync | bulk | slow | decode | index | catalog | plan | backup | restore | fetch) scenarios+=("$1") && shift ;;
 	-h | --help) usage && exit 0 ;;
 	*) usage >&2 && exit 2 ;;
 	esac
 done
-((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog backup restore fetch)
+((${#scenarios[@]} > 0)) || scenarios=(catchup sync bulk slow decode index catalog plan backup restore fetch)
 
 gb=${BENCH_GB:-4} pairs=${BENCH_PAIRS:-9} seconds=${BENCH_SECONDS:-10} warmup=${BENCH_WARMUP:-1}
 client_counts=${BENCH_CLIENTS:-1 8 32} bulk_clients=${BENCH_BULK_CLIENTS:-4} slow_us=${BENCH_SLOW_US:-2000}
@@ -101,7 +102,7 @@ cleanup() {
 	trap - EXIT
 	((receiver_pid == 0)) || kill "$receiver_pid" 2>/dev/null || true
 	((bulk_pid == 0)) || kill "$bulk_pid" 2>/dev/null || true
-	for server in primary archive standby copy; do
+	for server in primary archive standby copy behind large; do
 		if [[ -e $dir/$server/postmaster.pid ]]; then "$bin/pg_ctl" -D "$dir/$server" -m immediate stop >/dev/null || true; fi
 	done
 	rm -rf "$sockets"
@@ -127,9 +128,9 @@ stop_server() { "$bin/pg_ctl" -D "$dir/$1" -m fast -w stop >/dev/null; }
 
 # waits for a query on the primary or the archive host to answer "t"
 wait_for() { # primary or archive, query, what for
-	local until=$((SECONDS + 120))
+	local until=$((SECONDS + 900))
 	until [[ $("$1" -c "$2") == t ]]; do
-		((SECONDS < until)) || die "waited two minutes for: $3"
+		((SECONDS < until)) || die "waited a quarter of an hour for: $3"
 		sleep 0.05
 	done
 }
@@ -348,6 +349,8 @@ commits() { # name of the raw files, clients, bulk or alone, kinds besides ours
 
 # shellcheck source=index.sh
 source "$dir/checkout/bench/index.sh"
+# shellcheck source=plan.sh
+source "$dir/checkout/bench/plan.sh"
 # shellcheck source=backup.sh
 source "$dir/checkout/bench/backup.sh"
 # shellcheck source=restore.sh
@@ -407,6 +410,7 @@ report_all() {
 	report_backup
 	report_restore
 	report_fetch
+	report_plan
 }
 
 say "making a primary$([[ $receiver == walarchive ]] && echo ", an archive host") and a standby in $dir"
@@ -443,7 +447,7 @@ for scenario in "${scenarios[@]}"; do
 		;;
 	decode) decode ;;
 	backup) backup ;;
-	index | catalog | restore | fetch)
+	index | catalog | plan | restore | fetch)
 		if [[ $receiver == walarchive ]]; then "$scenario"; else say "$scenario: there is nothing to compare with"; fi
 		;;
 	esac

@@ -111,6 +111,7 @@ CREATE FUNCTION walarchive.derive_runs(p_source text, p_system_identifier bigint
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
 	DELETE FROM walarchive.wal_run r
@@ -207,7 +208,13 @@ DECLARE
 	high pg_lsn;
 	begun boolean := false;
 BEGIN
-	FOR w IN SELECT p.* FROM walarchive.timeline_path(p_source, p_system_identifier, p_to_timeline) p LOOP
+	FOR w IN
+		SELECT p.* FROM walarchive.timeline_path(p_source, p_system_identifier, p_to_timeline) p
+		WHERE p_timeline <> p_to_timeline
+		UNION ALL
+		-- how the only one that counts was come to does not matter
+		SELECT 0, p_timeline, '0/0', NULL WHERE p_timeline = p_to_timeline
+	LOOP
 		IF NOT begun THEN
 			CONTINUE WHEN w.timeline <> p_timeline;
 			begun := true;
@@ -270,6 +277,7 @@ CREATE FUNCTION walarchive.judge_backups(p_source text, p_system_identifier bigi
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
 	b walarchive.backup;
@@ -476,13 +484,9 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
-	DELETE FROM walarchive.backup_window w
-	WHERE w.source = p_source AND w.system_identifier = p_system_identifier;
-
-	INSERT INTO walarchive.backup_window
-		(source, system_identifier, label, timeline, run_lsn, latest_time)
 	WITH RECURSIVE t AS MATERIALIZED (
 		SELECT l.timeline, l.parent_timeline, l.fork_lsn
 		FROM walarchive.timeline l
@@ -550,35 +554,69 @@ BEGIN
 								SELECT n.child, coalesce(n.segment_lsn, n.lsn), n.segment_time
 								FROM fork n
 								WHERE n.timeline = f.child AND n.lsn >= f.lsn AND n.lsn <= f.to_lsn) e
-	), way AS (
-		SELECT b.label, b.timeline, b.timeline AS first, b.run_lsn, b.to_lsn, b.consistent_lsn AS entry_lsn,
-			   b.earliest_target_time AS before
-		FROM b
+	), beyond AS (
+		-- from each timeline that was come to by a fork to those that can be come to from there; what the
+		-- ones that are left again have until then
+		SELECT f.child AS first, f.run_lsn AS first_run, f.child AS timeline, f.run_lsn, f.to_lsn, f.lsn AS entry_lsn,
+			   NULL::timestamptz AS before
+		FROM fork f
 		UNION ALL
-		SELECT w.label, f.child, w.first, f.run_lsn, f.to_lsn, f.lsn,
+		SELECT w.first, w.first_run, f.child, f.run_lsn, f.to_lsn, f.lsn,
 			   greatest(w.before,
-						CASE WHEN w.timeline <> w.first
-							 THEN (SELECT o.time FROM own o WHERE o.timeline = w.timeline AND o.run_lsn = w.run_lsn AND o.next = f.child)
-							 -- what the backup's own timeline has before it is left
-							 WHEN b.edge_lsn <= f.lsn
+						(SELECT o.time FROM own o WHERE o.timeline = w.timeline AND o.run_lsn = w.run_lsn AND o.next = f.child LIMIT 1))
+		FROM beyond w
+			JOIN fork f ON f.timeline = w.timeline AND f.lsn >= w.entry_lsn AND f.lsn <= w.to_lsn
+	), reach AS MATERIALIZED (
+		SELECT w.first, w.first_run, w.timeline, w.run_lsn,
+			   greatest(w.before,
+						(SELECT o.time FROM own o WHERE o.timeline = w.timeline AND o.run_lsn = w.run_lsn AND o.next IS NULL LIMIT 1)) AS time
+		FROM beyond w
+	), leave AS MATERIALIZED (
+		-- where a backup's own timeline is left, with what it has before that
+		SELECT b.label, f.child, f.run_lsn,
+			   greatest(b.earliest_target_time,
+						CASE WHEN b.edge_lsn <= f.lsn
 							 THEN greatest(b.edge_time, f.segment_time,
 										   (SELECT pg_catalog.max(p.time) FROM piece p
-											WHERE p.timeline = w.timeline AND p.lsn >= b.edge_lsn
-												AND p.lsn < coalesce(f.segment_lsn, f.lsn))) END)
-		FROM way w
-			JOIN b ON b.label = w.label
-			JOIN fork f ON f.timeline = w.timeline AND f.lsn >= w.entry_lsn AND f.lsn <= w.to_lsn
+											WHERE p.timeline = b.timeline AND p.lsn >= b.edge_lsn
+												AND p.lsn < coalesce(f.segment_lsn, f.lsn))) END) AS time
+		FROM b
+			JOIN fork f ON f.timeline = b.timeline AND f.lsn >= b.consistent_lsn AND f.lsn <= b.to_lsn
+	), derived AS MATERIALIZED (
+		SELECT DISTINCT ON (d.label, d.timeline) d.*
+		FROM (SELECT b.label, b.timeline, b.run_lsn,
+					 greatest(b.earliest_target_time, b.edge_time,
+							  (SELECT pg_catalog.max(p.time) FROM piece p
+							   WHERE p.timeline = b.timeline AND p.lsn >= b.edge_lsn AND p.lsn < b.to_lsn)) AS time
+			  FROM b
+			  UNION ALL
+			  SELECT l.label, w.timeline, w.run_lsn, greatest(l.time, w.time)
+			  FROM leave l
+				  JOIN reach w ON w.first = l.child AND w.first_run = l.run_lsn) d
+		ORDER BY d.label, d.timeline, d.run_lsn
+	), change AS MATERIALIZED (
+		-- mostly a few of many
+		SELECT coalesce(d.label, o.label) AS label, coalesce(d.timeline, o.timeline) AS timeline,
+			   d.run_lsn, d.time
+		FROM derived d
+			FULL JOIN (SELECT w.label, w.timeline, w.run_lsn, w.latest_time
+					   FROM walarchive.backup_window w
+					   WHERE w.source = p_source AND w.system_identifier = p_system_identifier) o
+				ON o.label = d.label AND o.timeline = d.timeline
+		WHERE (d.run_lsn, d.time) IS DISTINCT FROM (o.run_lsn, o.latest_time)
+	), gone AS (
+		DELETE FROM walarchive.backup_window w
+		USING change c
+		WHERE w.source = p_source AND w.system_identifier = p_system_identifier
+			AND w.label = c.label AND w.timeline = c.timeline AND c.run_lsn IS NULL
 	)
-	SELECT p_source, p_system_identifier, w.label, w.timeline, w.run_lsn,
-		   greatest(w.before,
-					CASE WHEN w.timeline <> w.first
-						 THEN (SELECT o.time FROM own o WHERE o.timeline = w.timeline AND o.run_lsn = w.run_lsn AND o.next IS NULL)
-						 ELSE greatest(b.edge_time,
-									   (SELECT pg_catalog.max(p.time) FROM piece p
-										WHERE p.timeline = w.timeline AND p.lsn >= b.edge_lsn AND p.lsn < w.to_lsn)) END)
-	FROM way w
-		JOIN b ON b.label = w.label
-	ON CONFLICT (source, system_identifier, label, timeline) DO NOTHING;
+	INSERT INTO walarchive.backup_window
+		(source, system_identifier, label, timeline, run_lsn, latest_time)
+	SELECT p_source, p_system_identifier, c.label, c.timeline, c.run_lsn, c.time
+	FROM change c
+	WHERE c.run_lsn IS NOT NULL
+	ON CONFLICT (source, system_identifier, label, timeline) DO UPDATE
+		SET run_lsn = excluded.run_lsn, latest_time = excluded.latest_time;
 
 	-- all of it is counted now
 	UPDATE walarchive.wal_run n

@@ -225,6 +225,7 @@ wa_plan_catalog_open(const char *source)
 	look_at_source(c);
 	c->live_at_start = c->live_lsn;
 	c->newest_at_start = c->input.newest;
+	c->just_opened = true;
 	return c;
 }
 
@@ -269,8 +270,12 @@ wa_plan_catalog_read(WaPlanCatalog *c)
 	memset(c->readings, 0, sizeof(c->readings));
 	c->nreadings = 0;
 	c->places_of = InvalidTransactionId;
-	fresh_snapshot();
-	look_at_source(c);
+	if (!c->just_opened)
+	{
+		fresh_snapshot();
+		look_at_source(c);
+	}
+	c->just_opened = false;
 	read_timelines(c);
 	read_runs(c);
 	read_backups(c);

@@ -69,7 +69,8 @@ struct WaPlanCatalog
 	XLogRecPtr live_lsn;      /* received and flushed of the newest timeline, 0: nothing is being received */
 	XLogRecPtr live_at_start; /* the same when it was opened */
 	TimeLineID newest_at_start;
-	bool lagged; /* what was read lacks some of that */
+	bool just_opened; /* the source was looked at, under the present snapshot */
+	bool lagged;      /* what was read lacks some of that */
 	WaPlanInput input;
 	WaPlanFound *found;                     /* the last reading */
 	WaPlanFound readings[WA_PLAN_READINGS]; /* it and those before */
