@@ -98,14 +98,7 @@ sub unpack_by_hand
 sub wal_copy
 {
 	my $dir = PostgreSQL::Test::Utils::tempdir();
-	my $from = wal_dir($host, 'prod');
-	for my $name (wal_files($from, partial => 1))
-	{
-		my $to = $name;
-		$to =~ s/\.partial$//;
-		next if $to ne $name && -e "$from/$to";
-		system_or_bail('cp', "$from/$name", "$dir/$to");
-	}
+	copy_wal(wal_dir($host, 'prod'), $dir);
 	return $dir;
 }
 
@@ -163,9 +156,8 @@ for my $kind (@kinds)
 	my ($label, $args, $method, $suffix) = @$kind;
 	my $busy = start_sql($primary,
 		join('', map { "INSERT INTO here SELECT g, md5(g::text) FROM generate_series(1, 50) g; UPDATE there SET word = md5(word) WHERE id % 50 = $_;\n" } (1 .. 100)));
-	my $said = take($label, $args);
+	take($label, $args);
 	is(sql_result($busy), 0, "$label: meanwhile the primary was busy");
-	like($said, qr/NOTICE:  .*(streaming database files|waiting for)/, "$label: psql was told how far it was");
 
 	my $folder = folder_of($label);
 	opendir(my $dh, $folder) or die "no folder of $label";
@@ -185,6 +177,12 @@ for my $kind (@kinds)
 is($host->safe_psql('postgres', 'SELECT count(*) FROM walarchive.stat_progress_backup'), '0', 'nothing is running');
 is_deeply([ map { $_->{label} } journal_lines($host, 'prod', 'backup_finished') ], [ map { $_->[0] } @kinds ],
 	'the journal has them all');
+
+# so slow that somebody looks, and cancelled then
+my $slow = start_sql($host, "SELECT walarchive.take_backup('prod', label => 'slow', max_rate => 32)");
+ok(wait_for('a notice', sub { slurp_file("$slow->{dir}/err") =~ /NOTICE:  .*streaming database files/ }), 'psql is told how far it is');
+is($host->safe_psql('postgres', "SELECT walarchive.cancel_backup('prod')"), 't', 'it is cancelled');
+isnt((sql_result($slow))[0], 0, 'which ends it');
 
 # a default label, an annotation, other options
 my $label = $host->safe_psql('postgres',
@@ -206,7 +204,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 sub wait_replayed
 {
 	my $lsn = $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
-	wait_for('the standby', sub { $standby->safe_psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '$lsn'") eq 't' }, 60)
+	wait_for('the standby', sub { $standby->safe_psql('postgres', "SELECT pg_last_wal_replay_lsn() >= '$lsn'") eq 't' })
 	  or BAIL_OUT('the standby does not follow');
 }
 

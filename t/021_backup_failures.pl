@@ -114,11 +114,18 @@ is_gone('foreign', qr/system identifier/, 'foreign_cluster');
 $other->stop('immediate');
 
 # --- cancelled ---
-($code, $err) = try_backup("label => 'timeout', max_rate => 1000", before => "SET statement_timeout = '1s'");
-like($err, qr/statement timeout.*"timeout" was cancelled, and nothing of it is left/s, 'a cancelled session is told what became of it');
-is_gone('timeout', qr/cancelled/, 'cancelled');
+my $session = start_slow('interrupted');
+$host->safe_psql('postgres', q(SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%interrupted%' AND pid <> pg_backend_pid()));
+# it does not wait for ever until that is so
+like((sql_result($session))[2], qr/user request.*"interrupted" (was cancelled, and nothing of it is left|is being cancelled)/s,
+	'a cancelled session is told what became of it');
+is_gone('interrupted', qr/cancelled/, 'cancelled');
+($code, $err) = try_backup("label => 'timeout', max_rate => 32", before => "SET statement_timeout = '3s'");
+like($err, qr/statement timeout/, 'so is one that takes too long');
+wait_for('its worker to leave', sub { $host->safe_psql('postgres', 'SELECT count(*) FROM walarchive.stat_progress_backup') eq '0' });
+ok(!grep({ /^timeout/ } folders()), 'and nothing of it is left');
 
-my $session = start_slow('asked');
+$session = start_slow('asked');
 ($code, $err) = try_backup('');
 like($err, qr/a backup of source "prod" is being taken already: "asked"/, 'a second backup of the source is refused');
 is($host->safe_psql('postgres', "SELECT walarchive.cancel_backup('prod')"), 't', 'cancel_backup finds it');
@@ -158,12 +165,14 @@ ok(wait_for('it to be cleared away', sub { join(' ', folders()) eq 'good' }), 'n
 $host->append_conf('postgresql.conf', "walarchive.min_free_space = '1GB'\n");
 arm_faults($host, 'free:1085000000:');
 $host->reload;
+wait_setting($host, 'walarchive.min_free_space', '1GB');
 wait_streaming($host, 'prod');
 ($code, $err) = try_backup("label => 'toobig'");
 like($err, qr/MB free above walarchive.min_free_space/, 'a backup that will not fit is refused when its size is known');
 disarm_faults($host);
 $host->append_conf('postgresql.conf', "walarchive.min_free_space = 0\n");
 $host->reload;
+wait_setting($host, 'walarchive.min_free_space', 0);
 is_gone('toobig', qr/min_free_space/, 'disk_full');
 is(stat_of($host, 'prod', 'state'), 'streaming', 'WAL keeps flowing');
 
@@ -175,10 +184,7 @@ like($err, qr/source "prod" is not streaming: it is paused/, 'without WAL there 
 $host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
 wait_streaming($host, 'prod');
 
-$host->append_conf('postgresql.conf', "walarchive.max_indexers = 0\n");
-$host->reload;
-wait_for('the indexers to leave', sub { $host->safe_psql('postgres',
-		q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walarchive indexer')) eq '0' });
+stop_indexers($host);
 $session = start_sql($host, "SELECT walarchive.take_backup('prod', label => 'unchecked')");
 ok(wait_for('it to wait', sub { $host->safe_psql('postgres',
 			q(SELECT phase FROM walarchive.stat_progress_backup)) eq 'waiting for wal archiving to finish' }),
@@ -186,8 +192,7 @@ ok(wait_for('it to wait', sub { $host->safe_psql('postgres',
 $host->safe_psql('postgres', q(SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%unchecked%' AND pid <> pg_backend_pid()));
 like((sql_result($session))[2], qr/Backup "unchecked" is whole and is kept/, 'a session that does not wait any longer is told that it is kept');
 is(join(' ', folders()), 'good unchecked', 'and it is');
-$host->append_conf('postgresql.conf', "walarchive.max_indexers = 2\n");
-$host->reload;
+start_indexers($host);
 ok(wait_for('it to be usable', sub { backup_row('unchecked', 'state') eq 'usable' }), 'when the WAL has been checked it is usable');
 
 # --- damaged pages ---

@@ -8,6 +8,7 @@ use warnings;
 use Digest::SHA;
 use Exporter 'import';
 use File::Basename;
+use File::Copy ();
 use File::Path qw(make_path);
 use IPC::Run;
 use JSON::PP ();
@@ -22,10 +23,13 @@ our @EXPORT = qw(
   wal_files same_file read_file_bytes receiver_pid backend_pid
   start_receivewal stop_process make_synchronous
   start_sql sql_done sql_result journal_lines wait_event wait_health
-  switch_wal same_wal checksums save_data restore_data
+  switch_wal same_wal checksums save_data restore_data copy_wal wait_setting
   shared_segments one_of
   hold_snapshots release_snapshots stop_held wait_crashed
 );
+
+# A server on a busy machine starts slowly.
+$ENV{PGCTLTIMEOUT} //= $PostgreSQL::Test::Utils::timeout_default;
 
 # An archive host with the extension, started.  Options: sources, directory,
 # conf (more lines for postgresql.conf), start => 0, extension => 0.
@@ -58,8 +62,9 @@ restart_after_crash = on
 	return $host;
 }
 
-# A primary with 1 MB segments that sends WAL.  Options: segsize (MB), conf,
-# start => 0.
+# A primary with 1 MB segments that sends WAL.  What it writes is what the test
+# makes it write, but for a snapshot of its transactions now and then.  Options:
+# segsize (MB), conf, start => 0.
 sub new_primary
 {
 	my ($name, %opt) = @_;
@@ -74,6 +79,8 @@ wal_keep_size = 0
 max_wal_senders = 20
 max_replication_slots = 20
 wal_sender_timeout = 10s
+autovacuum = off
+checkpoint_timeout = 1h
 ));
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
 	$node->start if $opt{start} // 1;
@@ -175,6 +182,16 @@ sub wait_timeline
 	return 1;
 }
 
+# Wait until a setting that was changed by a reload has come to the postmaster,
+# and so to every process that it starts from now on.
+sub wait_setting
+{
+	my ($node, $name, $value) = @_;
+	return wait_for("$name to be $value",
+		sub { $node->safe_psql('postgres', "SHOW $name") eq $value })
+	  || BAIL_OUT("$name is not $value");
+}
+
 # Wait for a cause (a word of stat_receiver.cause).
 sub wait_cause
 {
@@ -205,6 +222,22 @@ sub wal_files
 	my @names = sort grep { /$re/ } readdir($dh);
 	closedir($dh);
 	return @names;
+}
+
+# Copies of the files of a WAL folder under the names that recovery asks for: a
+# partial segment under its full name, unless there is a full one.  One may get
+# its full name meanwhile.
+sub copy_wal
+{
+	my ($from, $to) = @_;
+	foreach my $name (wal_files($from, partial => 1))
+	{
+		(my $full = $name) =~ s/\.partial$//;
+		next if $name ne $full && -e "$from/$full";
+		next if File::Copy::copy("$from/$name", "$to/$full");
+		File::Copy::copy("$from/$full", "$to/$full") or die "could not copy $name: $!";
+	}
+	return;
 }
 
 sub read_file_bytes

@@ -8,7 +8,6 @@ use warnings;
 use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename;
-use File::Copy;
 use IPC::Run;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -22,7 +21,7 @@ our @EXPORT = qw(
   try_psql poll_psql postmaster_pid process_gone worker_pids
   start_writers stop_writers acknowledged
   stage_archive restore_from_archive
-  compare_finished load_segments event_count
+  compare_finished load_segments event_count stop_indexers start_indexers
   open_session close_session commits_within
   cpu_seconds restfulness
 );
@@ -120,6 +119,27 @@ sub worker_pids
 	return @pids;
 }
 
+# Have no indexer run until start_indexers: none is left, and one that is
+# started all the same leaves at once.
+sub stop_indexers
+{
+	my ($host) = @_;
+	$host->safe_psql('postgres', 'ALTER SYSTEM SET walarchive.max_indexers = 0');
+	$host->reload;
+	wait_setting($host, 'walarchive.max_indexers', 0);
+	wait_for('the indexers to leave', sub { !worker_pids($host, 'walarchive indexer') })
+	  or BAIL_OUT('an indexer does not leave');
+	return;
+}
+
+sub start_indexers
+{
+	my ($host) = @_;
+	$host->safe_psql('postgres', 'ALTER SYSTEM RESET walarchive.max_indexers');
+	$host->reload;
+	return;
+}
+
 # Writers that insert rows into table "written" one by one, and log the id of
 # each insert that was acknowledged.  They reconnect until told to stop.
 sub start_writers
@@ -183,12 +203,7 @@ sub stage_archive
 	my ($wal_dir) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 
-	foreach my $name (wal_files($wal_dir, partial => 1))
-	{
-		(my $full = $name) =~ s/\.partial$//;
-		next if $name ne $full && -e "$wal_dir/$full";
-		copy("$wal_dir/$name", "$dir/$full") or die "could not copy $name: $!";
-	}
+	copy_wal($wal_dir, $dir);
 	return $dir;
 }
 
@@ -216,14 +231,15 @@ shared_preload_libraries = ''
 	return $restored;
 }
 
-# Compare each finished segment of an archive with the primary's own file.
-# Returns how many were compared, dies at a difference.
+# Compare each finished segment of an archive, or those that are given, with the
+# primary's own file.  Returns how many were compared, dies at a difference.
 sub compare_finished
 {
-	my ($wal_dir, $node) = @_;
+	my ($wal_dir, $node, @names) = @_;
 	my $compared = 0;
 
-	foreach my $name (wal_files($wal_dir))
+	@names = wal_files($wal_dir) if !@names;
+	foreach my $name (@names)
 	{
 		my $own = $node->data_dir . "/pg_wal/$name";
 		next if !-e $own;
