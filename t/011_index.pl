@@ -69,7 +69,7 @@ $primary->safe_psql('postgres', 'CREATE TABLE t (i int)');
 my $xid = $primary->safe_psql('postgres', 'BEGIN; INSERT INTO t VALUES (1); SELECT pg_current_xact_id(); COMMIT');
 ok(wait_for("commit $xid", sub { stat_of($host, 'prod', "coalesce(latest_commit_xid::text, '')") eq $xid }),
 	'a commit is known without anybody asking for it');
-is( stat_of($host, 'prod', 'decode_lag_bytes'), '0', 'nothing that is complete waits to be decoded');
+ok(wait_for('no lag', sub { stat_of($host, 'prod', 'decode_lag_bytes') eq '0' }), 'nothing that is complete waits to be decoded');
 
 # --- a day's work, and kill -9 ---
 $primary->command_ok([ 'pgbench', '-i', '-q', '-s', '2', '-p', $primary->port, '-h', $primary->host, 'postgres' ],
@@ -89,8 +89,10 @@ for my $round (1 .. 3)
 	{
 		my $old = postmaster_pid($host);
 		$host->kill9;
-		ok(wait_for('the host to be gone', sub { !kill(0, $old) }), "the archive host is killed");
-		start_with_faults($host);
+		ok(wait_for('the host to be gone', sub { process_gone($old) }), "the archive host is killed");
+		# it starts once the last of its children has gone
+		wait_for('the host to start', sub { $host->{_pid} = undef; start_with_faults($host, fail_ok => 1) })
+		  or BAIL_OUT('the host does not start');
 		wait_streaming($host, 'prod');
 	}
 }
@@ -132,6 +134,10 @@ $ENV{TZ} = 'UTC';
 my @finished = grep { !/history/ } wal_files($dir);
 pop @finished;    # its last record goes on in the open one
 cmp_ok(scalar(@finished), '>', 5, 'there is something to compare');
+my $list = join(', ', map { "'$_'" } @finished);
+ok(wait_for('them in the catalog', sub { $host->safe_psql('postgres',
+		"SELECT count(*) FROM walarchive.segment WHERE state = 'finished' AND decode_state = 'decoded' AND name IN ($list)") == @finished }),
+	'they are in the catalog');
 compare_catalog('after kills', @finished);
 is($host->safe_psql('postgres', q(SELECT string_agg(name, ', ' ORDER BY start_lsn) FROM walarchive.restore_point)),
 	'round 1, round 2, round 3', 'restore points');
@@ -170,8 +176,10 @@ is($host->safe_psql('postgres', $all), $before, 'and finds the same');
 
 # --- the decoder dies in one segment ---
 switch_wal($standby, 1);
+wait_archived($host, 'prod', $standby);
 my $victim = (grep { !/history/ } wal_files($dir))[-1];
-ok(wait_for('the victim', sub { $host->safe_psql('postgres', $pending) eq '0' }), 'a segment to die in is there');
+ok(wait_for('the victim', sub { $host->safe_psql('postgres', $catalogued) == (grep { !/history/ } wal_files($dir)) && $host->safe_psql('postgres', $pending) eq '0' }),
+	'a segment to die in is there');
 arm_faults($host, "open:KILL:$victim\$");
 $host->safe_psql('postgres', q(SELECT walarchive.rescan('prod')));
 my $state = qq(SELECT decode_state FROM walarchive.segment WHERE name = '$victim');
@@ -193,8 +201,10 @@ is($host->safe_psql('postgres', 'SELECT count(*) FROM walarchive.segment WHERE d
 
 # --- a flipped bit ---
 switch_wal($standby, 1);
+wait_archived($host, 'prod', $standby);
 my $bad = (grep { !/history/ } wal_files($dir))[-1];
-ok(wait_for('the segment', sub { $host->safe_psql('postgres', $pending) eq '0' }), 'a segment to damage is there');
+ok(wait_for('the segment', sub { $host->safe_psql('postgres', $catalogued) == (grep { !/history/ } wal_files($dir)) && $host->safe_psql('postgres', $pending) eq '0' }),
+	'a segment to damage is there');
 my $good = read_file_bytes("$dir/$bad");
 my $offset = 8192 * 0 + 100;
 open(my $fh, '+<:raw', "$dir/$bad") or die $!;

@@ -86,7 +86,7 @@ $first->stop('immediate');
 $second->append_conf('postgresql.conf', "primary_conninfo = ''");
 $second->start;
 $second->promote;
-wait_streaming($host, 'prod');
+wait_timeline($host, 'prod', 2);
 my @kept = (commit($second, 'INSERT INTO orders VALUES (5)'));
 switch_wal($second, 1);
 wait_archived($host, 'prod', $second);
@@ -123,7 +123,7 @@ $third->append_conf('postgresql.conf', "recovery_target_timeline = '1'");
 $third->start;
 $third->promote;
 like($third->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn())'), qr/^00000003/, 'the third server is on timeline 3');
-wait_streaming($host, 'prod');
+wait_timeline($host, 'prod', 3);
 commit($third, 'INSERT INTO orders VALUES (6)');
 switch_wal($third, 1);
 wait_archived($host, 'prod', $third);
@@ -138,8 +138,9 @@ ok($all{"2 $kept[0] 3"}, 'and now what the second one had');
 is(stranded(qq(bool_and(fork_lsn = least('$fork'::pg_lsn, '$fork3')))), 't', 'all of it since the place where the third left');
 
 # --- gone from the disk: said, not passed over ---
-my ($victim) = grep { /^00000001/ && value("SELECT start_lsn > '$fork3' FROM walarchive.segment WHERE name = '$_' AND timeline = 1 UNION ALL SELECT false LIMIT 1") eq 't' } wal_files($dir);
-ok($victim, 'there is a whole segment beyond the fork');
+my $victim;
+ok(wait_for('a segment', sub { ($victim) = grep { /^00000001/ && value("SELECT start_lsn > '$fork3' FROM walarchive.segment WHERE name = '$_' AND timeline = 1 UNION ALL SELECT false LIMIT 1") eq 't' } wal_files($dir); $victim }),
+	'there is a whole segment beyond the fork');
 rename("$dir/$victim", "$dir/../$victim") or die "could not rename: $!";
 my ($rc, $out, $err) = $host->psql('postgres', q(SELECT count(*) FROM walarchive.stranded_commits('prod')));
 like($err, qr/WARNING: .*is not in the archive/, 'a missing segment is a warning');

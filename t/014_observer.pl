@@ -60,6 +60,14 @@ sub relations_file
 	return $file;
 }
 
+# All names that are on disk are in the catalog.
+sub wait_entered
+{
+	my ($source) = @_;
+	return wait_for('the names to be in the catalog', sub { value(
+			"SELECT coalesce(max(file_offset), 0) FROM walarchive.relation_progress WHERE source = '$source'") >= -s relations_file($source) });
+}
+
 # A pass that began after now has ended: with other settings all begins anew.
 sub wait_pass
 {
@@ -69,6 +77,7 @@ sub wait_pass
 	ok( wait_for('a pass', sub { value(
 				"SELECT relation_names_time > connected_since AND connected_since > '$before' FROM walarchive.stat_observer o JOIN walarchive.stat_receiver r USING (source) WHERE source = '$source'") eq 't' }),
 		'a pass over the names');
+	wait_entered($source);
 	return;
 }
 
@@ -88,6 +97,8 @@ $primary->safe_psql('latin', qq(SET client_encoding = 'UTF8'; CREATE TABLE "b\xc
 $primary->safe_psql('raw', qq(CREATE TABLE "b\xfccher" (i int)));
 add_source($host, 'prod', $primary, args => "relation_names_interval => '10 s'");
 wait_name('a table', 'r public.orders public.orders', 'prod', $primary, 'postgres', 'orders');
+# (it comes in pieces, so wait for all)
+ok(wait_for('a pass', sub { observed('prod', 'relation_names_time IS NOT NULL') eq 't' }) && wait_entered('prod'), 'and all others');
 is(name_of('prod', $primary, 'postgres', 'orders_pkey'), 'i public.orders_pkey public.orders', 'its index');
 is(name_of('prod', $primary, 'postgres', 'orders_id_seq'), 'S public.orders_id_seq public.orders_id_seq', 'its sequence');
 my $toast = $primary->safe_psql('postgres', q(SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'orders'));
@@ -110,7 +121,7 @@ ok( wait_for('no encoding',
 		sub { value(q(SELECT count(*) FROM walarchive.relation_name WHERE database_name = 'raw' AND name = 'public."b?cher"')) eq '1' }),
 	'bytes that are no UTF-8 do no harm');
 is(value(q(SELECT count(*) FROM walarchive.relation_name WHERE relation < 16384)), '0', "no relation of the system's");
-is(health('prod', 'relation_names'), 'ok', 'health is ok');
+ok(wait_health($host, 'prod', 'relation_names', 'ok'), 'health is ok');
 is(observed('prod', 'relation_names_error'), '', 'no error');
 is(observed('prod', 'databases || $$|$$ || databases_failed'), '5|0', 'databases are counted');
 
@@ -134,7 +145,8 @@ is(value("SELECT name FROM walarchive.relation_of($numbers, '$seen')"), '"My Sch
 is(value("SELECT name FROM walarchive.relation_of($numbers, '2000-01-01')"), '"My Schema"."Or""ders"',
 	'before all, the first that is known');
 is(value("SELECT r IS NULL FROM walarchive.relation_of('prod', 1, 2, 3, 4) r"), 't', 'a relation nobody knows: NULLs');
-$primary->safe_psql('postgres', 'ALTER DATABASE "Other db" RENAME TO third');
+# (the observer may be connected to it just then)
+wait_for('a database to be renamed', sub { ($primary->psql('postgres', 'ALTER DATABASE "Other db" RENAME TO third'))[0] == 0 });
 ok(wait_for('the new name', sub { value(q(SELECT count(*) FROM walarchive.database_name WHERE name = 'third')) eq '1' }),
 	'a database renamed');
 
@@ -168,6 +180,8 @@ sub set_rules
 	print $fh "$first\n$rules";
 	close($fh);
 	$primary->reload;
+	# nobody is refused any more
+	wait_for('the rules', sub { !grep { ($primary->psql($_, 'SELECT 1'))[0] != 0 } qw(postgres third) }) if $first eq '';
 }
 set_rules("local third all reject");
 $primary->safe_psql('postgres', 'CREATE TABLE still (i int)');
@@ -213,16 +227,17 @@ cmp_ok($next_xid->($primary), '>', $xid, "they are the server's transactions");
 ok(wait_for('them in the archive', sub { stat_of($host, 'prod', "coalesce(latest_commit_xid::text::bigint >= $xid, false)") eq 't' }),
 	'they are the latest commit of the archive');
 # the server commits more often than that: no heartbeat
-value(q(SELECT walarchive.alter_source('prod', heartbeat_interval => '5 s')));
-my $busy = start_sql($primary, 'DO $$ BEGIN FOR i IN 1..24 LOOP PERFORM pg_current_xact_id(); COMMIT; PERFORM pg_sleep(0.5); END LOOP; END $$;');
+value(q(SELECT walarchive.alter_source('prod', heartbeat_interval => '12 s')));
+my $busy = start_sql($primary, 'DO $$ BEGIN FOR i IN 1..36 LOOP PERFORM pg_current_xact_id(); COMMIT; PERFORM pg_sleep(0.5); END LOOP; END $$;');
 $xid = $next_xid->($primary);
-ok(wait_for('commits', sub { stat_of($host, 'prod', "latest_commit_xid::text::bigint > $xid") eq 't' }), 'a server that commits');
+# (some commits, and so seconds, later no heartbeat of before is under way)
+ok(wait_for('commits', sub { stat_of($host, 'prod', "latest_commit_xid::text::bigint > $xid + 5") eq 't' }), 'a server that commits');
 my $last_beat = observed('prod', 'heartbeat_time');
 is(sql_result($busy), 0, '... for longer than the interval');
 is(observed('prod', 'heartbeat_time'), $last_beat, 'is sent no heartbeat');
 ok(wait_for('heartbeats', sub { observed('prod', "heartbeat_time > '$last_beat'") eq 't' }), 'idle again: it is');
 value(q(SELECT walarchive.alter_source('prod', heartbeat_interval => '1 s')));
-# the connection of the last beat, five seconds apart, may still be there: one that lasts is seen at two beats
+# the connection of the last beat, many seconds before, may still be there: one that lasts is seen at two beats
 my $beats_by_one = 0;
 ok(wait_for('a connection that is kept', sub {
 	my $at = sub { return $primary->safe_psql('postgres', q(SELECT pid, backend_start FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat')) };
@@ -231,10 +246,11 @@ ok(wait_for('a connection that is kept', sub {
 	wait_for('another heartbeat', sub { observed('prod', "heartbeat_time > '$time'") eq 't' }) or return 0;
 	return $at->() eq $before && ++$beats_by_one >= 2; }),
 	'with a short interval the connection is kept');
-is(health('prod', 'heartbeat'), 'ok', 'health is ok');
+ok(wait_health($host, 'prod', 'heartbeat', 'ok'), 'health is ok');
 # the archive as the only synchronous standby, and frozen: commits wait for it,
 # a heartbeat must not
 make_synchronous($primary, 'walarchive_prod');
+$pid = receiver_pid($host, 'prod');
 kill 'STOP', $pid;
 my $beat = observed('prod', 'heartbeat_xid');
 ok(wait_for('heartbeats', sub { observed('prod', "heartbeat_xid > '$beat'") eq 't' }), 'no heartbeat waits for the archive');
@@ -246,14 +262,24 @@ $primary->reload;
 my $second = new_primary('second', conf => $quiet);
 add_source($host, 'second', $second, args => "heartbeat_interval => '1 s', relation_names_interval => '10 s'");
 ok(wait_for('heartbeats', sub { observed('second', 'heartbeat_xid IS NOT NULL') eq 't' }), 'two sources');
-my $backend = $primary->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat'));
-kill 'STOP', $backend;
+# the connection of its heartbeats, and any other that takes the place of one that
+# was just being left
+my %frozen;
+sub freeze_heartbeats
+{
+	for my $backend (split /\n/, $primary->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE application_name = 'walarchive heartbeat' AND state = 'idle')))
+	{
+		kill('STOP', $backend) if !$frozen{$backend}++;
+	}
+	return %frozen > 0;
+}
+ok(wait_for('a connection', \&freeze_heartbeats), 'one hangs');
 $beat = observed('second', 'heartbeat_xid');
 ok(wait_for('heartbeats', sub { observed('second', "heartbeat_xid >= '@{[ $beat + 3 ]}'") eq 't' }),
 	'a server that hangs does not delay another');
-ok(wait_health($host, 'prod', 'heartbeat', 'warning'), 'and is found out');
+ok(wait_for('health', sub { return 1 if health('prod', 'heartbeat') eq 'warning'; freeze_heartbeats(); return 0; }), 'and is found out');
 like(observed('prod', 'heartbeat_error'), qr/did not answer within 5 s/, 'with the reason');
-kill 'CONT', $backend;
+kill 'CONT', keys %frozen;
 ok(wait_health($host, 'prod', 'heartbeat', 'ok'), 'it goes on by itself');
 
 # --- a standby has no commits of its own ---
@@ -268,7 +294,7 @@ ok( wait_for('a connection',
 	'a standby is asked');
 ok(wait_for('names', sub { observed('standby', 'relation_names_time IS NOT NULL') eq 't' }), 'it has names');
 is(observed('standby', 'concat(heartbeat_xid, heartbeat_error)'), '', 'but no heartbeat, and no error');
-is(health('standby', 'heartbeat'), 'ok', 'health is ok');
+ok(wait_health($host, 'standby', 'heartbeat', 'ok'), 'health is ok');
 my $log = slurp_file($standby->logfile);
 unlike($log, qr/recovery is in progress|during recovery/, 'nor is there an error in its log');
 $second->stop('immediate');
