@@ -54,8 +54,7 @@ sub set_config
 	my ($name, $value) = @_;
 	$primary->append_conf('postgresql.conf', "$name = $value");
 	$primary->reload;
-	wait_for("$name = $value", sub { $primary->safe_psql('postgres', "SHOW $name") eq $value })
-	  or BAIL_OUT("$name is not $value");
+	wait_setting($primary, $name, $value);
 	return;
 }
 

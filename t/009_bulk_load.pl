@@ -23,11 +23,18 @@ $primary->safe_psql('postgres', q(
 ));
 my $from = $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
 
-# the load itself does not wait for the archive, so nothing slows it down
+# the load itself does not wait for the archive, so nothing slows it down; it
+# goes on until the commits are done, within reason
 my $load = start_sql($primary, q(
 	SET synchronous_commit = local;
 	SET application_name = 'load';
-	INSERT INTO bulk SELECT g, repeat('x', 1000) FROM generate_series(1, 400000) g;
+	DO $$
+	BEGIN
+		FOR i IN 1 .. 1000 LOOP
+			EXIT WHEN i > 400 AND (SELECT count(*) FROM small) >= 100;
+			INSERT INTO bulk SELECT g, repeat('x', 1000) FROM generate_series(1, 1000) g;
+		END LOOP;
+	END $$;
 ));
 $primary->poll_query_until('postgres',
 	"SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'load' AND state = 'active'")

@@ -257,8 +257,7 @@ sub set_indexers
 	my ($number) = @_;
 	$host->safe_psql('postgres', "ALTER SYSTEM SET walarchive.max_indexers = $number");
 	$host->reload;
-	wait_for('the setting', sub { sql('SHOW walarchive.max_indexers') eq $number })
-	  or BAIL_OUT("walarchive.max_indexers is not $number");
+	wait_setting($host, 'walarchive.max_indexers', $number);
 	return if $number > 0;
 	# the launcher may be about to start one all the same
 	my $absent = 0;

@@ -273,9 +273,11 @@ sub go_on_alone
 	my $node = $self->{node};
 	wait_for('the end of recovery', sub { $node->safe_psql('postgres', 'SELECT pg_is_in_recovery()') eq 'f' })
 	  or BAIL_OUT("$self->{name}: recovery does not end: $what");
-	wait_streaming($self->{host}, $self->{name});
+	# not by pg_control, which hears of it at the next checkpoint
+	my $timeline = hex(substr($node->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn())'), 0, 8));
+	wait_timeline($self->{host}, $self->{name}, $timeline);
 	$self->archived;
-	$self->tell("$what: timeline " . $node->safe_psql('postgres', 'SELECT timeline_id FROM pg_control_checkpoint()'));
+	$self->tell("$what: timeline $timeline");
 	return;
 }
 
@@ -341,6 +343,7 @@ sub gap
 		$node->safe_psql('postgres', 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
 		$node->safe_psql('postgres', 'ALTER SYSTEM SET wal_keep_size = 0');
 		$node->reload;
+		wait_setting($node, 'wal_keep_size', '0');
 		$self->work;
 		for (1 .. 2)
 		{
