@@ -21,6 +21,8 @@ min_wal_size = 2MB
 max_wal_size = 8MB
 ));
 $primary->safe_psql('postgres', 'CREATE ROLE plain LOGIN REPLICATION');
+# the last record before a pause is to be a commit: see padded()
+hold_snapshots($primary);
 
 # Let the primary write segments and forget the old ones.
 sub lose_wal
@@ -43,7 +45,6 @@ sub pause
 		$primary->safe_psql('postgres',
 			"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'walarchive_$source'") eq 't' })
 	  or BAIL_OUT('the slot stays active');
-	# a snapshot may have been logged meanwhile: what has come is the archive's end
 	is(stat_of($host, $source, "written_lsn >= '$lsn'"), 't', "$source is paused");
 	return stat_of($host, $source, 'written_lsn');
 }
@@ -66,7 +67,8 @@ sub resume
 }
 
 # The end of an archive that was found by reading its files is that of the last
-# byte that is not zero: the padding after the last record does not show.
+# byte that is not zero: the padding after the last record does not show (of a
+# commit; a snapshot ends in more zeroes).
 sub padded
 {
 	my ($lsn) = @_;
@@ -196,4 +198,5 @@ is_deeply([ journal_lines($host, 'stops', 'gap') ], [], 'told to stop: no gap is
 $host->safe_psql('postgres', q(SELECT walarchive.alter_source('stops', on_gap => 'continue')));
 check_gap('stops', $from, 'told to continue');
 
+release_snapshots($primary);
 done_testing();
