@@ -13,6 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
+use WalRestore qw(wait_decoded);
 
 my $host = new_archive_host('archive');
 my $primary = new_primary('primary', conf => "autovacuum = off\nwal_keep_size = 64MB\nmax_prepared_transactions = 5\n");
@@ -34,7 +35,7 @@ ok(wait_for('the new timeline', sub { on_primary('SELECT pg_is_in_recovery()') e
 ok(wait_for('the archive to follow', sub { stat_of($host, 'prod', 'received_tli') eq '2' }), 'the archive follows');
 my $xid = on_primary('BEGIN; INSERT INTO t VALUES (3); SELECT pg_current_xact_id(); COMMIT');
 on_primary(q(COMMIT PREPARED 'over the fork'; SELECT pg_switch_wal()));
-wait_archived($host, 'prod', $primary);
+wait_decoded($host, $primary);
 my $wal = wal_dir($host, 'prod');
 my ($fork) = read_file_bytes("$wal/00000002.history") =~ /^1\t(\S+)/;
 

@@ -44,6 +44,12 @@ sub waiting_commits
 		"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
 }
 
+# Its WAL may fail to be archived before the commit itself is written.
+sub commit_waits
+{
+	return wait_for('the commit to wait', sub { waiting_commits() == 1 });
+}
+
 # What the primary was told to be durable.
 sub confirmed
 {
@@ -89,8 +95,8 @@ sub expect_recovery
 
 # 1. fdatasync fails again and again
 my ($partial) = grep { /\.partial$/ } wal_files($wal, partial => 1);
-my $before = confirmed();
 arm_faults($host, 'fdatasync:EIO:/wal/');
+my $before = confirmed();
 my $commit = commit_in_background('first');
 ok(wait_cause($host, 'prod', 'sync_failed'), 'fdatasync: cause sync_failed');
 like(
@@ -104,7 +110,7 @@ my $attempts = stat_of($host, 'prod', 'reconnects');
 ok( wait_for('two more attempts',
 		sub { stat_of($host, 'prod', "reconnects >= $attempts + 2") eq 't' }),
 	'fdatasync: it is tried again');
-is(waiting_commits(), 1, 'fdatasync: the commit still waits');
+ok(commit_waits(), 'fdatasync: the commit still waits');
 is( $primary->safe_psql('postgres',
 		"SELECT restart_lsn <= '$before' FROM pg_replication_slots WHERE slot_name = 'walarchive_prod'"),
 	't', 'fdatasync: nothing past the last good flush was confirmed');
@@ -121,15 +127,14 @@ wait_streaming($host, 'prod');
 is(join(' ', set_aside()), "$partial.unsynced",
 	'replacement: while it is open the file set aside stays');
 ok(-e "$wal/$partial", 'replacement: the WAL was received again');
-is( substr(read_file_bytes("$wal/$partial"), 0, 65536),
-	substr($held, 0, 65536),
-	'replacement: with the same bytes');
+# and more by now
+$held =~ s/\0+\z//;
+is(substr(read_file_bytes("$wal/$partial"), 0, length($held)), $held, 'replacement: with the same bytes');
 expect_recovery('replacement');
 is( event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/),
 	1, 'replacement: one event, not one per attempt');
 
 # 3. one failure, while segments go by: in a thread or in line
-$before = confirmed();
 arm_faults($host, 'fdatasync:EIO:/wal/:1');
 load_segments($primary, 2);
 ok( wait_for('the failure to be noticed',
@@ -158,7 +163,6 @@ disarm_faults($host);
 expect_recovery('slow disk');
 
 # 4. the directory cannot be synced: the new names are not durable
-$before = confirmed();
 arm_faults($host, 'fsync:EIO:/wal$');
 $commit = commit_in_background("switch');SELECT pg_switch_wal();INSERT INTO filler VALUES ('after");
 ok(wait_cause($host, 'prod', 'sync_failed'), 'directory: cause sync_failed');
@@ -166,7 +170,7 @@ $attempts = stat_of($host, 'prod', 'last_error_time');
 ok( wait_for('another attempt',
 		sub { stat_of($host, 'prod', 'last_error_time') ne $attempts }),
 	'directory: it is tried again');
-is(waiting_commits(), 1, 'directory: the commit behind the switch waits');
+ok(commit_waits(), 'directory: the commit behind the switch waits');
 disarm_faults($host);
 finish_commit($commit, 'directory');
 expect_recovery('directory');
@@ -181,7 +185,7 @@ foreach my $rule ('rename:EIO:walarchive.prepared', 'rename:EACCES:.partial', 'r
 		"$rule: cause shown");
 	like(stat_of($host, 'prod', 'last_error'), qr/^could not rename file/,
 		"$rule: the error says so");
-	is(waiting_commits(), 1, "$rule: the commit behind the switch waits");
+	ok(commit_waits(), "$rule: the commit behind the switch waits");
 	disarm_faults($host);
 	finish_commit($commit, $rule);
 	expect_recovery($rule);
