@@ -131,7 +131,7 @@ damaged('plain', 'base.tar', sub { flip($_[0], place_of($_[0], $relation) + 1000
 like(backup_row('plain', "concat_ws('|', state, reason, damage)"),
 	qr/^broken\|its files are damaged: \Q$relation\E.*\|\Q$relation\E: its SHA256/, 'the catalog says so');
 is(verify('plain'), '', 'mended');
-is(backup_row('plain', "concat_ws('|', state, damage)"), 'usable', '... it is usable again');
+ok(wait_for('it to be usable', sub { backup_row('plain', "concat_ws('|', state, damage)") eq 'usable' }), '... it is usable again');
 
 my ($relation_there) = $primary->safe_psql('postgres', "SELECT pg_relation_filepath('there')");
 damaged('plain', "$space_oid.tar",
@@ -254,7 +254,8 @@ strange('base.tar', sub { system_or_bail('mkfifo', $_[0]) }, qr/^base\.tar\|it i
 rename("$space/base.tar", "$folder/base.tar") or die;
 strange('notes.json.123.tmp', sub { write_bytes($_[0], '{') }, qr/\A\z/, 'what a crash left of notes.json is no damage');
 is(verify('plain'), '', 'all is well again');
-is(backup_row('plain', 'state'), 'usable', '... and it is usable');
+# the indexer may have looked at a backup.json that was not the right one
+ok(wait_for('it to be usable', sub { backup_row('plain', 'state') eq 'usable' }), '... and it is usable');
 
 # --- a chain ---
 # (made up, for any major: what the catalog calls the parent is read as well)

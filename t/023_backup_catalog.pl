@@ -16,6 +16,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
+use WalFaults qw(stop_indexers start_indexers);
+use WalRestore qw(wait_decoded);
 
 my $host = new_archive_host('archive');
 my $primary = new_primary('primary');
@@ -141,6 +143,7 @@ sub restored
 # --- a backup, and its window ---
 $primary->safe_psql('postgres', 'INSERT INTO t VALUES (0)');
 my ($start, $stop, $copy) = copy_primary('first');
+wait_decoded($host, $primary);
 put_backup('first', $start, $stop);
 look();
 wait_backup('first', 'usable', 'a backup whose WAL is archived and checked is usable');
@@ -245,16 +248,15 @@ substr($bad, 8192 + 100, 1) = chr(ord(substr($bad, 8192 + 100, 1)) ^ 1);
 write_file("$wal/$segment", $bad);
 sql(q(SELECT * FROM walarchive.verify('prod')));
 wait_backup('second', 'broken: its WAL is damaged', 'verify finds damaged WAL, and the backup is broken');
-is(sql(q(SELECT string_agg(backup || ' ' || ended_by, ', ') FROM walarchive.recovery_window WHERE backup IN ('first', 'second'))), 'first damage',
+ok(wait_for('its window', sub {
+		sql(q(SELECT string_agg(backup || ' ' || ended_by, ', ') FROM walarchive.recovery_window WHERE backup IN ('first', 'second'))) eq 'first damage' }),
 	'the window of the one before ends there, and this one has none');
 write_file("$wal/$segment", $bytes);
 sql(q(SELECT * FROM walarchive.verify('prod')));
 wait_backup('second', 'usable', 'put back and verified, it is usable again');
 
 # --- deletion, with a crash in the middle of it ---
-sql(q(ALTER SYSTEM SET walarchive.max_indexers = 0));
-sql(q(SELECT pg_reload_conf()));
-ok(wait_for('the indexers to leave', sub { sql('SELECT indexers FROM walarchive.host_state()') eq '0' }), 'no indexer runs');
+stop_indexers($host);
 sql(q(SELECT walarchive.delete_backup('prod', 'third')));
 is(sql(q(SELECT state FROM walarchive.backup WHERE label = 'third')), 'deleting', 'a deletion is written down first');
 ok(-e "$backups/third", 'and the files are there still');
@@ -301,9 +303,10 @@ ok(wait_for('the folder', sub { !-e "$backups/stray" }), 'and can be deleted');
 
 # --- one that was really taken ---
 is(sql(q(SELECT walarchive.take_backup('prod', label => 'taken'))), 'taken', 'a backup is taken');
-is(state_of('taken'), 'usable', 'and usable');
-is(sql(q(SELECT first_lsn = (SELECT consistent_lsn FROM walarchive.backup WHERE label = 'taken') FROM walarchive.recovery_window WHERE backup = 'taken')),
-	't', 'and has a window');
+wait_backup('taken', 'usable', 'and usable');
+ok(wait_for('its window', sub {
+		sql(q(SELECT first_lsn = (SELECT consistent_lsn FROM walarchive.backup WHERE label = 'taken') FROM walarchive.recovery_window WHERE backup = 'taken')) eq 't' }),
+	'and has a window');
 sql(q(SELECT walarchive.delete_backup('prod', 'taken')));
 ok(wait_for('the folder', sub { !-e "$backups/taken" && !-e "$backups/taken.deleted" && state_of('taken') eq '' }), 'deleted, it is gone');
 

@@ -127,12 +127,7 @@ sub restores
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $node = PostgreSQL::Test::Cluster->new("copy_$label" . ++$copies);
 	my $staged = PostgreSQL::Test::Utils::tempdir();
-	for my $name (wal_files($wal, partial => 1))
-	{
-		my $to = $name;
-		$to =~ s/\.partial$//;
-		system_or_bail('cp', "$wal/$name", "$staged/$to") unless $to ne $name && -e "$wal/$to";
-	}
+	copy_wal($wal, $staged);
 	mkdir $node->data_dir;
 	system_or_bail('tar', '-x', '-C', $node->data_dir, '-f', "$backups/$label/base.tar");
 	chmod(0700, $node->data_dir);
@@ -201,7 +196,7 @@ take('verified');
 work($standby);
 wait_indexed(3);
 $gone = announced(1);
-arm_faults($host, 'open:DELAY=300000:/wal/0000');
+arm_faults($host, 'open:DELAY=2000000:/wal/0000');
 my $verify = start_sql($host, "SELECT * FROM walarchive.verify('prod')");
 ok(poll_psql($host, q(SELECT count(*) > 0 FROM walarchive.stat_progress_verify WHERE phase = 'verifying segments')), 'a verification has begun');
 sql("SELECT count(*) FROM walarchive.expire('prod', 1, dry_run => false)");

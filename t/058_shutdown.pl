@@ -18,6 +18,10 @@ add_source($host, 'prod', $primary);
 load_segments($primary, 1);
 my $wal = wal_dir($host, 'prod');
 
+# Less than the time after which what is frozen would be given up, which is 30 s;
+# more than a busy machine takes.
+my $limit = 25;
+
 # An orderly end is seen first, and then that nobody answers.
 sub wait_down
 {
@@ -36,14 +40,15 @@ foreach my $mode (qw(fast smart fast))
 	my $start = time();
 	$host->stop($mode);
 	my $seconds = time() - $start;
-	cmp_ok($seconds, '<', 5, sprintf('%s shutdown under load takes %.2f s', $mode, $seconds));
+	cmp_ok($seconds, '<', $limit, sprintf('%s shutdown under load takes %.2f s', $mode, $seconds));
 	is(scalar(grep { process_gone($_) } @pids), 2, 'and our processes are gone');
 	$host->start;
 	wait_streaming($host, 'prod');
 }
 stop_writers($writers);
 wait_archived($host, 'prod', $primary);
-is(compare_finished($wal, $primary), scalar(wal_files($wal)), "all segments equal the primary's");
+my @finished = wal_files($wal);
+is(compare_finished($wal, $primary, @finished), scalar(@finished), "all segments equal the primary's");
 my $log = slurp_file($host->logfile, $log_offset);
 unlike($log, qr/PANIC|server process|terminated by signal|exited with exit code [^01]/, 'no process crashed');
 unlike($log, qr/database system was not properly shut down/, 'and the host was shut down cleanly');
@@ -53,7 +58,7 @@ $primary->stop;
 ok(wait_down(), 'the primary is down');
 my $start = time();
 $host->stop;
-cmp_ok(time() - $start, '<', 5, 'shutdown while the receiver waits to connect again');
+cmp_ok(time() - $start, '<', $limit, 'shutdown while the receiver waits to connect again');
 $host->start;
 $primary->start;
 wait_streaming($host, 'prod');
@@ -62,7 +67,7 @@ my $sender = $primary->safe_psql('postgres', "SELECT active_pid FROM pg_replicat
 kill('STOP', $sender, $frozen);
 $start = time();
 $host->stop;
-cmp_ok(time() - $start, '<', 5, 'shutdown while the primary is frozen');
+cmp_ok(time() - $start, '<', $limit, 'shutdown while the primary is frozen');
 kill('CONT', $sender, $frozen);
 $host->start;
 wait_streaming($host, 'prod');
@@ -77,7 +82,7 @@ stop_writers($writers);
 my $control = `pg_controldata -D '@{[ $primary->data_dir ]}'`;
 my ($checkpoint) = $control =~ /^Latest checkpoint location:\s+(\S+)/m;
 ok(wait_down(), 'stopped primary: seen');
-is(stat_of($host, 'prod', "flushed_lsn > '$checkpoint'"), 't',
+ok(wait_for('the checkpoint', sub { stat_of($host, 'prod', "flushed_lsn > '$checkpoint'") eq 't' }),
 	'stopped primary: its shutdown checkpoint is in the archive');
 ok(event_count($host, 'prod', qr/"cause": "server_stopped"/) >= 1,
 	'stopped primary: it was an orderly end');
@@ -90,7 +95,7 @@ wait_streaming($host, 'prod');
 $host->stop;
 $start = time();
 $primary->stop('fast');
-cmp_ok(time() - $start, '<', 5, 'the primary stops without the archive host');
+cmp_ok(time() - $start, '<', $limit, 'the primary stops without the archive host');
 $primary->start;
 $host->start;
 wait_streaming($host, 'prod');
@@ -103,11 +108,11 @@ my $first = $primary->safe_psql('postgres', 'SELECT reply_time FROM pg_stat_repl
 ok( $primary->poll_query_until('postgres',
 		"SELECT reply_time > '$first'::timestamptz AND reply_time > now() - interval '1 s' FROM pg_stat_replication"),
 	'reload: status messages come more often');
-$host->safe_psql('postgres', "ALTER SYSTEM SET walarchive.receive_timeout = '300ms'");
+$host->safe_psql('postgres', "ALTER SYSTEM SET walarchive.receive_timeout = '3s'");
 $host->reload;
 my $heard = stat_of($host, 'prod', 'last_msg_receipt_time');
 ok( wait_for('pings',
-		sub { stat_of($host, 'prod', "last_msg_receipt_time > '$heard'::timestamptz + interval '1 s'") eq 't' }),
+		sub { stat_of($host, 'prod', "last_msg_receipt_time > '$heard'::timestamptz + interval '3 s'") eq 't' }),
 	'reload: a shorter timeout leads to pings');
 is(receiver_pid($host, 'prod'), $pid, 'reload: the receiver is the same');
 is(stat_of($host, 'prod', 'state'), 'streaming', 'reload: and streams');
