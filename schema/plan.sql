@@ -291,11 +291,23 @@ AS $$
 			   ELSE r.ended_by
 		   END,
 		   pg_catalog.lead(r.from_lsn) OVER (PARTITION BY r.timeline ORDER BY r.from_lsn)
-	FROM walarchive.wal_run r
+	FROM (SELECT w.source, w.system_identifier, w.timeline, w.from_lsn, w.to_lsn, w.ended_by
+		  FROM walarchive.wal_run w
+		  WHERE w.source = p_source AND w.system_identifier = p_system_identifier
+		  UNION ALL
+		  -- a timeline that begins with damage
+		  SELECT p_source, p_system_identifier, t.timeline, s.start_lsn, s.start_lsn, 'damage'
+		  FROM walarchive.timeline t
+			  CROSS JOIN LATERAL (SELECT f.start_lsn, f.decode_state, f.damage
+								  FROM walarchive.segment f
+								  WHERE f.source = p_source AND f.system_identifier = p_system_identifier
+									AND f.timeline = t.timeline
+								  ORDER BY f.start_lsn LIMIT 1) s
+		  WHERE t.source = p_source AND t.system_identifier = p_system_identifier AND t.fork_lsn IS NOT NULL
+			AND (s.damage IS NOT NULL OR s.decode_state IN ('damaged', 'quarantined'))) r
 		LEFT JOIN walarchive.index_progress p ON p.source = r.source
 		LEFT JOIN walarchive.decode_progress d ON d.source = r.source
 			AND d.system_identifier = r.system_identifier AND d.timeline = r.timeline
-	WHERE r.source = p_source AND r.system_identifier = p_system_identifier
 	ORDER BY r.timeline, r.from_lsn
 $$;
 REVOKE ALL ON FUNCTION walarchive.plan_runs(text, bigint, integer, pg_lsn) FROM PUBLIC;

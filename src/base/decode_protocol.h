@@ -45,9 +45,9 @@
  *			(default: "to"); one that starts below "until" may go on above it.
  *			Without "to" the range ends where the files do.  "fork": the start
  *			of the timeline; records below it are its parent's, and not shown.
- *			"at_fork" true: "from" is the start of the timeline, and the parent's
- *			records before it in the same segment are looked at for what is prepared
- *			and open there.
+ *			"at_fork" true: "from" is the start of the timeline.  Reading begins with
+ *			its segment: the copy of the parent's records before the fork is checked,
+ *			and looked at for what is prepared and open at the fork.
  *			XACT is not sent; RESTORE_POINT, CHECKPOINT, RECOVERY_END,
  *			PARAMETERS, DESTRUCTION, FOUND (prepared and finished, but for what was
  *			both in one segment), DAMAGE as met, SEGMENT for each segment

@@ -200,8 +200,12 @@ wa_island_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn,
 		island->to = fork;
 		if (next == NULL || next->to <= fork)
 		{
-			island->ended_by = next != NULL && next->to == fork ? next->ended_by : WA_RUN_HEAD;
-			island->resumes = next != NULL && next->to == fork ? next->resumes : 0;
+			/* a child whose first segment can't be read has a run that ends, or even begins, before the fork */
+			bool tells = next != NULL && (next->to == fork || next->ended_by == WA_RUN_DAMAGE ||
+										  next->ended_by == WA_RUN_QUARANTINED);
+
+			island->ended_by = tells ? next->ended_by : WA_RUN_HEAD;
+			island->resumes = tells ? next->resumes : 0;
 			break;
 		}
 		run = next;

@@ -43,6 +43,7 @@ typedef struct Indexing
 	WaEffects *effects;
 	WaMsgSegment segment; /* the one that is being read */
 	WaMsgEnd end;
+	XLogRecPtr fork;          /* records that start before are the parent's, 0: none are read */
 	XLogRecPtr expected_prev; /* what the first record has to name, 0: anything */
 	XLogRecPtr last_record;
 	XLogRecPtr progress_lsn;
@@ -293,6 +294,28 @@ careful_progress(Indexing *index, XLogRecPtr lsn)
 	wa_out_progress(index->out, lsn, index->walk.bytes);
 }
 
+/*
+ * A record of the parent's, in the copy of it that the timeline begins with.
+ * It counts for the parent; but the copy is what a recovery reads, so its
+ * checksum matters.  What was prepared in this segment and is open at the fork
+ * is told of this timeline: the parent may have finished it behind the fork in
+ * the same segment, and then its rows don't say that it ever was.
+ */
+static void
+index_parents_record(Indexing *index, const WaWalRecord *record)
+{
+	WaWalEvent event;
+
+	if (!wa_event_record(record->rmid, record->info))
+		return;
+	memset(&event, 0, sizeof(event));
+	(void) wa_decode_event(record, &event);
+	if (event.kind == WA_EVENT_PREPARE)
+		note_prepared(index, record, &event.u.xact, false);
+	else if (event.kind == WA_EVENT_COMMIT_PREPARED || event.kind == WA_EVENT_ABORT_PREPARED)
+		(void) forget_prepared(index, event.u.xact.xid);
+}
+
 static bool
 index_record(void *arg, const WaWalRecord *record)
 {
@@ -301,6 +324,11 @@ index_record(void *arg, const WaWalRecord *record)
 	WaWalEvent event;
 
 	careful_progress(index, record->start_lsn);
+	if (unlikely(record->start_lsn < index->fork))
+	{
+		index_parents_record(index, record);
+		return true;
+	}
 	if (unlikely(index->expected_prev != 0))
 	{
 		XLogRecPtr prev = index->expected_prev;
@@ -508,55 +536,6 @@ send_end(Indexing *index, const WaRequest *request)
 	free(state);
 }
 
-/* A record of the parent's, in the copy of it that the timeline begins with. */
-static bool
-index_parents_record(void *arg, const WaWalRecord *record)
-{
-	Indexing *index = arg;
-	WaWalEvent event;
-
-	careful_progress(index, record->start_lsn);
-	if (!wa_event_record(record->rmid, record->info))
-		return true;
-	memset(&event, 0, sizeof(event));
-	(void) wa_decode_event(record, &event);
-	if (event.kind == WA_EVENT_PREPARE)
-		note_prepared(index, record, &event.u.xact, false);
-	else if (event.kind == WA_EVENT_COMMIT_PREPARED || event.kind == WA_EVENT_ABORT_PREPARED)
-		(void) forget_prepared(index, event.u.xact.xid);
-	return true;
-}
-
-/*
- * What was prepared in the segment of the fork before the fork, and is open
- * there.  The parent may have finished it behind the fork in the same segment:
- * then its own rows don't say that it ever was.
- */
-static void
-read_before_fork(Indexing *index)
-{
-	XLogRecPtr fork = index->walk.from;
-	WaPathEntry path = {.tli = index->walk.path[0].tli};
-	WaWalk walk;
-
-	wa_walk_init(&walk);
-	walk.dir = index->walk.dir;
-	walk.path = &path;
-	walk.path_len = 1;
-	walk.from = wa_segment_floor(fork, walk.dir->segment_size);
-	walk.exact = true;
-	walk.until = fork;
-	walk.end = index->walk.end;
-	walk.live = index->walk.live;
-	walk.prefix_len = index->walk.prefix_len;
-	walk.keep = wa_event_record;
-	walk.record = index_parents_record;
-	walk.arg = index;
-	/* what is wrong with that WAL is said of the parent's */
-	if (walk.from < fork)
-		wa_walk(&walk);
-}
-
 void
 wa_serve_index(const WaRequest *request)
 {
@@ -596,14 +575,17 @@ wa_serve_index(const WaRequest *request)
 	index.walk.progress = index.careful ? NULL : index_progress;
 	index.walk.arg = &index;
 	begin_segment(&index, wa_segment_floor(index.walk.from, dir.segment_size));
+	if (wa_request_bool(request, "at_fork"))
+	{
+		index.fork = index.walk.from;
+		index.walk.from = index.segment.segment_lsn;
+	}
 
 	index.effects = malloc(sizeof(WaEffects));
 	if (index.effects == NULL || !load_state(&index, request, resync))
 		wa_request_failed(request, "out of memory");
 	else
 	{
-		if (wa_request_bool(request, "at_fork"))
-			read_before_fork(&index);
 		careful_progress(&index, index.walk.from);
 		wa_walk(&index.walk);
 		send_end(&index, request);

@@ -3,6 +3,9 @@
 # that failover.  PostgreSQL, at the fork, looks for the prepared transaction in
 # the old timeline's segment, in pg_wal alone, and dies if it is not there.  The
 # restore has to end where it was planned all the same.
+#
+# The new timeline's first segment begins with a copy of the old one's.  A bit of
+# that copy turns: a recovery reads it there, and would end.
 use strict;
 use warnings FATAL => 'all';
 
@@ -60,5 +63,26 @@ for my $target ([ "--to-xid=$xid", '1 3', 'with the transaction still open' ], [
 	is(substr(read_file_bytes($old), $offset) =~ tr/\0//c, 0, "$name: with nothing beyond the fork");
 	system_or_bail("$bindir/pg_ctl", '-D', $copy, '-m', 'immediate', '-s', 'stop');
 }
+
+# --- a bit of the copy: in its first record, behind the header of the page and its own ---
+my ($first) = grep { /^00000002[0-9A-F]{16}$/ } wal_files($wal);
+my $bytes = read_file_bytes("$wal/$first");
+substr($bytes, 40 + 24, 1) ^= "\x10";
+open(my $file, '+<:raw', "$wal/$first") or BAIL_OUT("cannot open $first: $!");
+print $file $bytes;
+close($file) or BAIL_OUT("cannot write $first: $!");
+# all is decoded anew
+$host->safe_psql('postgres', 'DROP EXTENSION walarchive; CREATE EXTENSION walarchive');
+ok(wait_for('the index', sub {
+	$host->safe_psql('postgres', qq(SELECT string_agg(decode_state, ' ') FROM walarchive.segment WHERE name = '$first')) eq 'damaged' }),
+	'a bit turns in the copy of the old WAL: its segment is damaged');
+sub answers
+{
+	my ($query, $answer) = @_;
+	return wait_for("'$answer'", sub { $host->safe_psql('postgres', $query) eq $answer });
+}
+ok(answers("SELECT feasible, reason, hint LIKE '%damaged at $fork on timeline 2%' FROM walarchive.plan_restore('prod', target_xid => '$xid')", 'f|damage|t'),
+	'and no plan leads over it');
+ok(answers(q(SELECT feasible, timeline_path FROM walarchive.plan_restore('prod', target_timeline => 1)), 't|1'), 'the old timeline is whole');
 
 done_testing();
