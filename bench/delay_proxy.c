@@ -28,8 +28,11 @@
 #define MAX_CONNECTIONS 64
 #define CHUNK (256 * 1024)
 
-/* On its way in one direction at most, as a link's buffers are finite. */
-#define MAX_CHUNKS 256
+/* Bytes on their way in one direction at most, as a link's buffers are finite: at 5 ms that is 12 GB/s. */
+#define MAX_BYTES (64 * 1024 * 1024)
+
+/* Chunks that are kept for the next time, so that their memory is not got and cleared again and again. */
+#define MAX_SPARE 256
 
 typedef struct Chunk
 {
@@ -37,7 +40,7 @@ typedef struct Chunk
 	int64_t due;
 	size_t len; /* 0: the end */
 	size_t done;
-	char bytes[];
+	char bytes[CHUNK];
 } Chunk;
 
 typedef struct Direction
@@ -45,15 +48,16 @@ typedef struct Direction
 	int from;
 	int to;
 	Chunk *first;
-	Chunk **last;
-	int chunks;
-	int ended; /* nothing more is read */
+	Chunk *last;
+	size_t bytes; /* on their way */
+	int ended;    /* nothing more is read */
 	int closed;
 } Direction;
 
 /* Two directions for each connection. */
 static Direction direction[2 * MAX_CONNECTIONS];
-static char buffer[CHUNK];
+static Chunk *spare;
+static int spares;
 
 static int64_t
 now_us(void)
@@ -71,21 +75,74 @@ die(const char *what)
 	exit(1);
 }
 
-static void
-add_chunk(Direction *d, const char *bytes, size_t len, int64_t due)
+static Chunk *
+get_chunk(void)
 {
-	Chunk *chunk = malloc(sizeof(Chunk) + len);
+	Chunk *chunk = spare;
 
+	if (chunk != NULL)
+	{
+		spare = chunk->next;
+		spares--;
+	}
+	else
+		chunk = malloc(sizeof(Chunk));
 	if (chunk == NULL)
 		die("malloc");
+	return chunk;
+}
+
+static void
+put_chunk(Chunk *chunk)
+{
+	if (spares == MAX_SPARE)
+	{
+		free(chunk);
+		return;
+	}
+	chunk->next = spare;
+	spare = chunk;
+	spares++;
+}
+
+/* Read what there is; 0: the connection is broken. */
+static int
+read_chunk(Direction *d, int64_t due)
+{
+	Chunk *chunk;
+	ssize_t n;
+
+	/* several small pieces that came at about the same time are one */
+	if (d->last != NULL && d->last->len > 0 && d->last->len < CHUNK / 2 && due - d->last->due < 100)
+	{
+		n = recv(d->from, d->last->bytes + d->last->len, CHUNK - d->last->len, 0);
+		if (n > 0)
+		{
+			d->last->len += (size_t) n;
+			d->bytes += (size_t) n;
+		}
+		if (n != 0)
+			return n > 0 || errno == EAGAIN || errno == EINTR;
+	}
+	chunk = get_chunk();
+	n = recv(d->from, chunk->bytes, CHUNK, 0);
+	if (n < 0)
+	{
+		put_chunk(chunk);
+		return errno == EAGAIN || errno == EINTR;
+	}
 	chunk->next = NULL;
 	chunk->due = due;
-	chunk->len = len;
+	chunk->len = (size_t) n;
 	chunk->done = 0;
-	memcpy(chunk->bytes, bytes, len);
-	*d->last = chunk;
-	d->last = &chunk->next;
-	d->chunks++;
+	if (d->last != NULL)
+		d->last->next = chunk;
+	else
+		d->first = chunk;
+	d->last = chunk;
+	d->bytes += (size_t) n;
+	d->ended = n == 0;
+	return 1;
 }
 
 static void
@@ -118,7 +175,6 @@ add_connection(int client, const char *path)
 			memset(&d[j], 0, sizeof(Direction));
 			d[j].from = j == 0 ? client : server;
 			d[j].to = j == 0 ? server : client;
-			d[j].last = &d[j].first;
 		}
 		return;
 	}
@@ -138,7 +194,7 @@ drop_connection(Direction *pair)
 			Chunk *chunk = pair[j].first;
 
 			pair[j].first = chunk->next;
-			free(chunk);
+			put_chunk(chunk);
 		}
 		pair[j].from = -1;
 	}
@@ -166,14 +222,14 @@ write_due(Direction *d, int64_t now)
 			if (n < 0)
 				return 0;
 			chunk->done += (size_t) n;
+			d->bytes -= (size_t) n;
 			if (chunk->done < chunk->len)
 				return 1;
 		}
 		d->first = chunk->next;
 		if (d->first == NULL)
-			d->last = &d->first;
-		d->chunks--;
-		free(chunk);
+			d->last = NULL;
+		put_chunk(chunk);
 	}
 	return 1;
 }
@@ -216,7 +272,7 @@ main(int argc, char **argv)
 			p[2 + i] = (struct pollfd){d->from, 0, 0};
 			if (d->from < 0)
 				continue;
-			if (!d->ended && d->chunks < MAX_CHUNKS)
+			if (!d->ended && d->bytes < MAX_BYTES)
 				p[2 + i].events |= POLLIN;
 			/* this direction's source is where the other one goes to */
 			if (back->first != NULL && back->first->due <= now)
@@ -231,7 +287,7 @@ main(int argc, char **argv)
 		if (ppoll(p, 2 + 2 * MAX_CONNECTIONS, &wait, NULL) < 0 && errno != EINTR)
 			die("poll");
 		now = now_us();
-		if (p[0].revents != 0 && read(STDIN_FILENO, buffer, 1) <= 0)
+		if (p[0].revents != 0 && read(STDIN_FILENO, &one, 1) <= 0)
 			return 0;
 		if (p[1].revents != 0)
 		{
@@ -250,17 +306,7 @@ main(int argc, char **argv)
 			for (int j = 0; j < 2 && good; j++)
 			{
 				if (p[2 + 2 * i + j].fd >= 0 && (p[2 + 2 * i + j].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !pair[j].ended)
-				{
-					ssize_t n = recv(pair[j].from, buffer, sizeof(buffer), 0);
-
-					if (n >= 0)
-					{
-						add_chunk(&pair[j], buffer, (size_t) n, now + delay);
-						pair[j].ended = n == 0;
-					}
-					else if (errno != EAGAIN && errno != EINTR)
-						good = 0;
-				}
+					good = read_chunk(&pair[j], now + delay);
 				if (good)
 					good = write_due(&pair[j], now);
 			}

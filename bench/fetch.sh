@@ -30,11 +30,12 @@ fetch_prepare() {
 	"$dir/delay_proxy" "$fetch_port" "$sockets/.s.PGSQL.$archive_port" "$fetch_delay" <"$dir/proxy.end" &
 	exec 9>"$dir/proxy.end"
 }
-fetch_run() { # cp, local, directory, distant or single; sets "value" to seconds
+fetch_run() { # cp, ours, sent, directory, distant or single; sets "value" to seconds
 	local command
 	case $1 in
 	cp) command="cp $fetch_wal/%f %p" ;;
 	ours) command="$fetch_command -h $sockets -p $archive_port %f %p" ;;
+	sent) command="$fetch_command -h $sockets -p $archive_port --no-local %f %p" ;;
 	directory) command="$fetch_command --archive=$dir/wal %f %p" ;;
 	distant) command="$fetch_command -h 127.0.0.1 -p $fetch_port %f %p" ;;
 	single) command="$fetch_command -h 127.0.0.1 -p $fetch_port --no-prefetch %f %p" ;;
@@ -45,15 +46,17 @@ fetch_run() { # cp, local, directory, distant or single; sets "value" to seconds
 	mkdir "$dir/fetched/pg_wal"
 }
 fetch() {
-	local pair kind line
+	local pair kind other line
 	fetch_prepare
 	fetch_run cp # not counted: brings the files into the page cache, as far as they fit
 	for ((pair = 1; pair <= fetch_pairs; pair++)); do
 		line=
-		for kind in $(rotate "$pair" ours cp directory); do
+		for kind in $(rotate "$pair" ours cp sent directory); do
 			fetch_run "$kind"
-			[[ $kind == directory ]] && printf '%s ours %s\n' "$pair" "$value" >>"$results/fetch-directory.raw"
-			[[ $kind == cp ]] && printf '%s %s %s\n' "$pair" "$kind" "$value" >>"$results/fetch-directory.raw"
+			for other in sent directory; do
+				if [[ $kind == "$other" ]]; then printf '%s ours %s\n' "$pair" "$value" >>"$results/fetch-$other.raw"; fi
+				if [[ $kind == cp ]]; then printf '%s cp %s\n' "$pair" "$value" >>"$results/fetch-$other.raw"; fi
+			done
 			printf '%s %s %s\n' "$pair" "$kind" "$value" >>"$results/fetch.raw"
 			line+="  $kind $value s;"
 		done
@@ -72,6 +75,7 @@ fetch() {
 }
 report_fetch() {
 	report fetch cp "delivery of $fetch_gb GB, cp from a local folder, s" '<' 1.00
+	report fetch-sent cp "the same, all bytes sent (--no-local), s" '<' -
 	report fetch-directory cp "the same, from an archive directory, s" '<' 1.00
 	report fetch-distant single "$((fetch_delay / 1000)) ms away, one file at a time, files/s" '>' 5.00
 }

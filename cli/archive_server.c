@@ -27,6 +27,7 @@ server_close(Archive *archive)
 
 	if (server->conn != NULL)
 		PQfinish(server->conn);
+	archive_local_free(server);
 	pg_free(server->plan_ref);
 	pg_free(server->layout.source);
 	pg_free(server);

@@ -28,6 +28,7 @@ typedef struct ServerArchive
 	char *plan_ref;
 	bool has_layout;
 	ArchiveLayout layout;
+	struct LocalWal *local; /* archive_local.c; NULL: not looked for yet */
 } ServerArchive;
 
 /* How long something has failed already; zero at first. */
@@ -45,6 +46,19 @@ extern bool archive_server_wait(const ServerArchive *server, ArchiveRetry *retry
 
 /* Take apart a row of WAL_FILE_QUERY, in text format. */
 extern ArchiveStatus archive_server_wal_info(Archive *archive, const PGresult *result, WalFileInfo *info);
+
+/* ---- archive_local.c ---- */
+
+/* Look whether the archive host's files can be opened here; the connection is idle. */
+extern void archive_local_find(ServerArchive *server);
+extern bool archive_local_is_here(const ServerArchive *server);
+extern void archive_local_free(ServerArchive *server);
+
+/*
+ * Open a segment of which the archive host knows the checksum, -1: it has to
+ * be sent.  What is read of it is to be checked with that.
+ */
+extern int archive_local_open(ServerArchive *server, const char *name, const WalFileInfo *info);
 
 /* ArchiveMethods.read */
 extern ArchiveStatus archive_server_read(Archive *archive, const ArchiveReader *reader);

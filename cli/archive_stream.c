@@ -18,6 +18,8 @@
  */
 #include "archive_server.h"
 
+#include <unistd.h>
+
 /* Answers that are on their way at most, and bytes of each. */
 #define MAX_PIECES 8
 #define PIECE_SIZE (64 * 1024 * 1024)
@@ -25,8 +27,12 @@
 /* Zeros at a time. */
 #define ZEROS_SIZE (64 * 1024)
 
-/* Files that they belong to at most. */
+/* Files that they belong to at most; the same of an archive host whose files can be opened here. */
 #define MAX_FILES 32
+#define MAX_LOCAL_FILES 2
+
+/* Bytes of a file here at a time. */
+#define LOCAL_PIECE (256 * 1024)
 
 typedef enum PieceKind
 {
@@ -76,6 +82,7 @@ typedef struct Stream
 	int npieces;
 
 	char *zeros;
+	char *local; /* for bytes of files here */
 } Stream;
 
 static StreamFile *
@@ -117,6 +124,8 @@ connect_stream(Stream *stream)
 	stream->conn = archive_server_connection(&stream->server->base, &status);
 	if (stream->conn == NULL)
 		return status;
+	if (stream->server->has_layout)
+		archive_local_find(stream->server);
 	if (!PQenterPipelineMode(stream->conn))
 		return send_failed(stream);
 	stream->first_piece = 0;
@@ -207,13 +216,15 @@ add_file(Stream *stream)
 static ArchiveStatus
 ask(Stream *stream)
 {
+	bool local = archive_local_is_here(stream->server);
+
 	while (stream->npieces < MAX_PIECES)
 	{
 		StreamFile *file;
 
 		if (stream->asking == stream->count)
 		{
-			if (stream->no_more || stream->count - stream->first == MAX_FILES)
+			if (stream->no_more || stream->count - stream->first >= (local ? MAX_LOCAL_FILES : MAX_FILES))
 				break;
 			add_file(stream);
 			continue;
@@ -224,6 +235,9 @@ ask(Stream *stream)
 			if (!ask_info(stream, stream->asking))
 				return send_failed(stream);
 		}
+		/* where the bytes come from depends on what is said of it */
+		else if (local && !file->known)
+			stream->asking++;
 		else if (file->asked < file->end)
 		{
 			if (!ask_bytes(stream, stream->asking))
@@ -281,6 +295,35 @@ show_zeros(Stream *stream, StreamFile *file, uint64 up_to)
 	return true;
 }
 
+/*
+ * Bytes of a file that can be opened here.  If that ends early, the rest is
+ * asked for.
+ */
+static ArchiveStatus
+read_here(Stream *stream, StreamFile *file)
+{
+	int fd = archive_local_open(stream->server, file->read.name, &file->info);
+	bool go_on = true;
+
+	if (fd < 0)
+		return ARCHIVE_OK;
+	if (stream->local == NULL)
+		stream->local = pg_malloc(LOCAL_PIECE);
+	while (go_on && file->shown < file->end)
+	{
+		ssize_t n = pread(fd, stream->local, (size_t) Min(file->end - file->shown, LOCAL_PIECE), (off_t) file->shown);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		go_on = show(stream, file, stream->local, (size_t) n);
+	}
+	close(fd);
+	file->asked = file->shown;
+	return go_on ? ARCHIVE_OK : ARCHIVE_STOPPED;
+}
+
 static ArchiveStatus
 take_info(Stream *stream, const PGresult *result, StreamFile *file)
 {
@@ -300,7 +343,9 @@ take_info(Stream *stream, const PGresult *result, StreamFile *file)
 		file->asked = file->end;
 	if (reader->begin != NULL && !reader->begin(reader->arg, &file->read, &file->info))
 		return ARCHIVE_STOPPED;
-	return ARCHIVE_OK;
+	if (!file->useless && file->asked == 0)
+		status = read_here(stream, file);
+	return status;
 }
 
 /* The next bytes of a piece. */
@@ -371,7 +416,15 @@ take_answer(Stream *stream)
 			case PGRES_COMMAND_OK:
 				if (piece.kind == PIECE_PREPARE || unwanted)
 					break;
-				status = piece.kind == PIECE_INFO ? take_info(stream, result, file) : take_rows(stream, result, &piece, file);
+				if (piece.kind == PIECE_BYTES)
+					status = take_rows(stream, result, &piece, file);
+				else
+				{
+					status = take_info(stream, result, file);
+					/* its bytes were put off */
+					if (file->asked < file->end && piece.file < stream->asking)
+						stream->asking = piece.file;
+				}
 				break;
 			default:
 				if (PQstatus(stream->conn) != CONNECTION_OK)
@@ -468,6 +521,7 @@ archive_server_read(Archive *archive, const ArchiveReader *reader)
 		status = ARCHIVE_OK;
 	}
 	pg_free(stream->zeros);
+	pg_free(stream->local);
 	pg_free(stream);
 	return status;
 }

@@ -245,6 +245,7 @@ run(int argc, char **argv)
 		{"plan", required_argument, NULL, OPTION_OWN + 1},
 		{"ahead", required_argument, NULL, OPTION_OWN + 2},
 		{"no-prefetch", no_argument, NULL, OPTION_OWN + 3},
+		{"no-local", no_argument, NULL, OPTION_OWN + 4},
 		{NULL, 0, NULL, 0},
 	};
 	FetchOptions options;
@@ -283,6 +284,9 @@ run(int argc, char **argv)
 				break;
 			case OPTION_OWN + 3:
 				options.no_prefetch = true;
+				break;
+			case OPTION_OWN + 4:
+				options.common.all_sent = true;
 				break;
 		}
 	}

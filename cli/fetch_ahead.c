@@ -1,13 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * fetch_ahead.c
- *	  The thread that reads WAL ahead of a recovery; fetch_serve.c has the
- *	  process around it.
+ *	  The threads that read WAL ahead of a recovery; fetch_serve.c has the
+ *	  process around them.
  *
  * What was asked for comes first, then the segments that follow, into files of
  * the spool.  Only what is whole and checked has its own name there.  What will
  * be another thing when it is asked for, such as the open segment, is not read
  * ahead.
+ *
+ * A helper reads some of those that follow, so that two segments are checked at
+ * a time; if it fails it is over, and the first thread reads them.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +21,10 @@
 #include <unistd.h>
 
 #include "../src/base/wal_name.h"
+
+/* So many segments have to be waiting for a helper to begin, and so many to have been delivered. */
+#define ENOUGH_FOR_TWO 3
+#define ENOUGH_IN_A_ROW 2
 
 /* Attempts where something is wrong that may pass, and the pause between them, seconds. */
 #define MAX_ATTEMPTS 3
@@ -35,6 +42,13 @@ void
 spool_path(char *path, const char *name, const char *suffix)
 {
 	snprintf(path, MAXPGPATH, "%s/%s%s", FETCH_SPOOL, name, suffix);
+}
+
+/* A file before it has its name; each reader has its own. */
+static void
+part_path(char *path, const FetchReader *reader, const Item *item)
+{
+	spool_path(path, item->name, reader->helper ? ".part2" : ".part");
 }
 
 Item *
@@ -109,6 +123,7 @@ move_window(Ahead *ahead, Item *wanted)
 	{
 		ahead->end = PG_UINT64_MAX;
 		ahead->next = wanted->segno + 1;
+		ahead->in_a_row = 0;
 	}
 	else if (wanted->segno >= ahead->end)
 		ahead->end = PG_UINT64_MAX;
@@ -140,15 +155,26 @@ locate(Ahead *ahead, Item *item)
 		move_window(ahead, item);
 }
 
+/*
+ * Is there more to be read ahead than the first reader has at hand?  Not for a
+ * standby that asks for the next segment again and again until it is there.
+ */
+static bool
+enough_for_two(const Ahead *ahead)
+{
+	return ahead->tli != 0 && ahead->has_layout && ahead->in_a_row >= ENOUGH_IN_A_ROW &&
+		   ahead->next + ENOUGH_FOR_TWO <= Min(ahead->end, ahead->current + window(ahead) + 1);
+}
+
 /* The next file to be read, NULL: none at present; *until gets when there may be one, 0: not known. */
 static Item *
-choose_item(Ahead *ahead, double *until)
+choose_item(Ahead *ahead, bool helper, double *until)
 {
 	double now = fetch_now();
 	Item *best = NULL;
 
 	*until = 0;
-	for (int i = 0; i < MAX_ITEMS; i++)
+	for (int i = 0; i < MAX_ITEMS && !helper; i++)
 	{
 		Item *item = &ahead->item[i];
 
@@ -189,12 +215,13 @@ choose_item(Ahead *ahead, double *until)
 static bool
 ahead_next(void *arg, ArchiveRead *read)
 {
-	Ahead *ahead = arg;
+	FetchReader *reader = arg;
+	Ahead *ahead = reader->ahead;
 	double until;
 	Item *item;
 
 	pthread_mutex_lock(&ahead->mutex);
-	item = choose_item(ahead, &until);
+	item = choose_item(ahead, reader->helper, &until);
 	if (item != NULL)
 	{
 		item->state = ITEM_READING;
@@ -203,7 +230,7 @@ ahead_next(void *arg, ArchiveRead *read)
 		item->outcome = FETCH_RETRY;
 		item->text[0] = '\0';
 		item->file.fd = -1;
-		ahead->reading[ahead->nreading++] = item;
+		reader->reading[reader->nreading++] = item;
 		memset(read, 0, sizeof(*read));
 		read->name = item->name;
 		read->tag = item;
@@ -215,7 +242,8 @@ ahead_next(void *arg, ArchiveRead *read)
 static bool
 ahead_begin(void *arg, const ArchiveRead *read, const WalFileInfo *info)
 {
-	Ahead *ahead = arg;
+	FetchReader *reader = arg;
+	Ahead *ahead = reader->ahead;
 	Item *item = read->tag;
 	bool wanted;
 
@@ -238,7 +266,7 @@ ahead_begin(void *arg, const ArchiveRead *read, const WalFileInfo *info)
 	{
 		char path[MAXPGPATH];
 
-		spool_path(path, item->name, ".part");
+		part_path(path, reader, item);
 		item->outcome = FETCH_RETRY;
 		if (!fetch_file_begin(&item->file, item->name, path, &ahead->layout, info, item->text))
 			item->useless = true;
@@ -249,7 +277,7 @@ ahead_begin(void *arg, const ArchiveRead *read, const WalFileInfo *info)
 static bool
 ahead_data(void *arg, const ArchiveRead *read, uint64 offset, const char *bytes, size_t len)
 {
-	Ahead *ahead = arg;
+	Ahead *ahead = ((FetchReader *) arg)->ahead;
 	Item *item = read->tag;
 	bool dropped;
 	bool local;
@@ -266,26 +294,27 @@ ahead_data(void *arg, const ArchiveRead *read, uint64 offset, const char *bytes,
 
 /* A file that is no longer being read.  Its place in the order is given up. */
 static void
-leave_reading(Ahead *ahead, Item *item)
+leave_reading(FetchReader *reader, Item *item)
 {
 	int n = 0;
 
-	for (int i = 0; i < ahead->nreading; i++)
+	for (int i = 0; i < reader->nreading; i++)
 	{
-		if (ahead->reading[i] != item)
-			ahead->reading[n++] = ahead->reading[i];
+		if (reader->reading[i] != item)
+			reader->reading[n++] = reader->reading[i];
 	}
-	ahead->nreading = n;
+	reader->nreading = n;
 }
 
 /* What came of it; inside the mutex. */
 static void
-settle(Ahead *ahead, Item *item)
+settle(FetchReader *reader, Item *item)
 {
+	Ahead *ahead = reader->ahead;
 	double now = fetch_now();
 	const FetchOptions *options = ahead->options;
 
-	leave_reading(ahead, item);
+	leave_reading(reader, item);
 	if (item->dropped)
 		item->state = ITEM_FREE;
 	else if (item->outcome == FETCH_HERE && !item->useless)
@@ -313,65 +342,64 @@ settle(Ahead *ahead, Item *item)
 static bool
 ahead_done(void *arg, const ArchiveRead *read)
 {
-	Ahead *ahead = arg;
+	FetchReader *reader = arg;
+	Ahead *ahead = reader->ahead;
 	Item *item = read->tag;
-	bool here = false;
+	bool whole;
 	bool local;
 
-	if (!item->useless && fetch_file_end(&item->file, &local, item->text))
+	whole = !item->useless && fetch_file_end(&item->file, &local, item->text);
+	pthread_mutex_lock(&ahead->mutex);
+	if (whole)
 	{
 		char from[MAXPGPATH];
 		char to[MAXPGPATH];
 
-		spool_path(from, item->name, ".part");
+		part_path(from, reader, item);
 		spool_path(to, item->name, "");
-		here = rename(from, to) == 0;
-		if (!here)
-			snprintf(item->text, sizeof(item->text), "could not rename file \"%s\": %s", from, strerror(errno));
-	}
-	pthread_mutex_lock(&ahead->mutex);
-	if (here)
-	{
-		item->outcome = FETCH_HERE;
+		/* of one that was dropped the other reader may have made another */
 		if (item->dropped)
+			(void) unlink(from);
+		else if (rename(from, to) == 0)
+			item->outcome = FETCH_HERE;
+		else
 		{
-			char path[MAXPGPATH];
-
-			spool_path(path, item->name, "");
-			(void) unlink(path);
+			snprintf(item->text, sizeof(item->text), "could not rename file \"%s\": %s", from, strerror(errno));
+			item->useless = true;
 		}
 	}
-	settle(ahead, item);
+	settle(reader, item);
 	pthread_mutex_unlock(&ahead->mutex);
 	return true;
 }
 
 /* Reading has ended before all that was asked for had come. */
 static void
-settle_rest(Ahead *ahead, ArchiveStatus status)
+settle_rest(FetchReader *reader, ArchiveStatus status)
 {
+	Ahead *ahead = reader->ahead;
 	bool failed = status != ARCHIVE_OK && status != ARCHIVE_STOPPED;
-	Item *culprit = ahead->nreading > 0 ? ahead->reading[0] : NULL;
+	Item *culprit = failed && !reader->helper && reader->nreading > 0 ? reader->reading[0] : NULL;
 
-	while (ahead->nreading > 0)
+	while (reader->nreading > 0)
 	{
-		Item *item = ahead->reading[0];
+		Item *item = reader->reading[0];
 
 		fetch_file_drop(&item->file);
 		item->useless = true;
-		if (failed && item == culprit)
+		if (item == culprit)
 		{
 			item->outcome = fetch_judge_error(status);
-			strlcpy(item->text, ahead->archive->error, sizeof(item->text));
+			strlcpy(item->text, reader->archive->error, sizeof(item->text));
 		}
 		else if (item->wanted)
 			item->outcome = FETCH_HERE; /* nothing is wrong with it: once more */
 		else
 			item->dropped = true;
-		settle(ahead, item);
+		settle(reader, item);
 	}
 	/* it has not come to any file */
-	for (int i = 0; failed && culprit == NULL && i < MAX_ITEMS; i++)
+	for (int i = 0; failed && !reader->helper && culprit == NULL && i < MAX_ITEMS; i++)
 	{
 		Item *item = &ahead->item[i];
 
@@ -379,14 +407,16 @@ settle_rest(Ahead *ahead, ArchiveStatus status)
 			continue;
 		item->useless = true;
 		item->outcome = fetch_judge_error(status);
-		strlcpy(item->text, ahead->archive->error, sizeof(item->text));
-		settle(ahead, item);
+		strlcpy(item->text, reader->archive->error, sizeof(item->text));
+		settle(reader, item);
 	}
 	/* nothing is read ahead of a request any more, until there is one */
-	if (failed)
+	if (failed && !reader->helper)
 		ahead->end = 0;
-	else if (status == ARCHIVE_STOPPED)
+	/* what a helper leaves is for the first one */
+	else if (failed || status == ARCHIVE_STOPPED)
 		ahead->next = ahead->current + 1;
+	pthread_cond_broadcast(&ahead->work);
 }
 
 /*
@@ -394,10 +424,11 @@ settle_rest(Ahead *ahead, ArchiveStatus status)
  * those that were asked for already.
  */
 static ArchiveStatus
-learn_layout(Ahead *ahead)
+learn_layout(FetchReader *reader)
 {
+	Ahead *ahead = reader->ahead;
 	ArchiveLayout layout;
-	ArchiveStatus status = archive_layout(ahead->archive, &layout);
+	ArchiveStatus status = archive_layout(reader->archive, &layout);
 
 	if (status != ARCHIVE_OK)
 		return status;
@@ -409,6 +440,7 @@ learn_layout(Ahead *ahead)
 		if (ahead->item[i].state != ITEM_FREE)
 			locate(ahead, &ahead->item[i]);
 	}
+	pthread_cond_broadcast(&ahead->work);
 	pthread_mutex_unlock(&ahead->mutex);
 	return ARCHIVE_OK;
 }
@@ -416,21 +448,21 @@ learn_layout(Ahead *ahead)
 void *
 read_ahead(void *arg)
 {
-	Ahead *ahead = arg;
-	ArchiveReader reader = {ahead_next, ahead_begin, ahead_data, ahead_done, ahead};
+	FetchReader *reader = arg;
+	Ahead *ahead = reader->ahead;
+	ArchiveReader callbacks = {ahead_next, ahead_begin, ahead_data, ahead_done, reader};
+	ArchiveStatus status;
 
-	for (;;)
+	do
 	{
-		ArchiveStatus status;
 		bool has_work = false;
 
 		pthread_mutex_lock(&ahead->mutex);
 		while (!has_work)
 		{
-			double until;
-			Item *item = choose_item(ahead, &until);
+			double until = 0;
 
-			if (item != NULL)
+			if (reader->helper ? enough_for_two(ahead) : choose_item(ahead, false, &until) != NULL)
 				has_work = true;
 			else if (until != 0)
 			{
@@ -452,14 +484,14 @@ read_ahead(void *arg)
 		}
 		pthread_mutex_unlock(&ahead->mutex);
 
-		status = archive_use_plan(ahead->archive, ahead->options->plan);
+		status = archive_use_plan(reader->archive, ahead->options->plan);
 		if (status == ARCHIVE_OK && !ahead->has_layout)
-			status = learn_layout(ahead);
+			status = learn_layout(reader);
 		if (status == ARCHIVE_OK)
-			status = archive_read(ahead->archive, &reader);
+			status = archive_read(reader->archive, &callbacks);
 		pthread_mutex_lock(&ahead->mutex);
-		settle_rest(ahead, status);
+		settle_rest(reader, status);
 		pthread_mutex_unlock(&ahead->mutex);
-	}
+	} while (!reader->helper || status == ARCHIVE_OK || status == ARCHIVE_STOPPED);
 	return NULL;
 }

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * fetch_ahead.h
- *	  What the two threads of the process that reads ahead share.
+ *	  What the threads of the process that reads ahead share.
  *
- * The mutex covers all of struct Ahead but the archive and the files that are
- * being written, which belong to the reading thread.
+ * The mutex covers all of struct Ahead but the readers and the files that they
+ * write, which belong to the threads that read.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +20,9 @@
 #define MAX_AHEAD 64
 
 #define MAX_CLIENTS 8
+
+/* Threads that read: checking a segment takes one longer than copying it takes cp. */
+#define FETCH_READERS 2
 
 typedef enum ItemState
 {
@@ -45,8 +48,23 @@ typedef struct Item
 	int attempts;
 	FetchOutcome outcome;
 	char text[FETCH_TEXT_LEN];
-	FetchFile file; /* the reading thread's */
+	FetchFile file; /* its reader's */
 } Item;
+
+struct Ahead;
+
+/*
+ * One that reads.  The first one reads whatever is asked for; the others, with
+ * an archive of their own, only what comes behind.
+ */
+typedef struct FetchReader
+{
+	struct Ahead *ahead;
+	bool helper;
+	Archive *archive;
+	Item *reading[MAX_ITEMS]; /* in the order in which they come */
+	int nreading;
+} FetchReader;
 
 typedef struct Client
 {
@@ -63,24 +81,23 @@ typedef struct Ahead
 	const char *fingerprint;
 	int home;      /* folder in which the server's commands are started */
 	int listener;  /* socket */
-	int wake[2];   /* pipe from the reading thread to the other */
+	int wake[2];   /* pipe from the readers to the thread that answers */
 	pid_t server;  /* of postmaster.pid; 0: not known */
 	bool recovers; /* there was a signal file */
 
 	pthread_mutex_t mutex;
 	pthread_cond_t work; /* there may be something to read */
-	Archive *archive;
 	bool has_layout;
 	ArchiveLayout layout;
 	Item item[MAX_ITEMS];
-	Item *reading[MAX_ITEMS]; /* in the order in which they come */
-	int nreading;
+	FetchReader reader[FETCH_READERS];
 
 	/* the segments that are read ahead: behind the one that was asked for last */
 	TimeLineID tli; /* 0: none was */
 	uint64 current;
 	uint64 next;
-	uint64 end; /* not this one and none behind it */
+	uint64 end;   /* not this one and none behind it */
+	int in_a_row; /* so many were delivered, one after the other */
 
 	Client client[MAX_CLIENTS];
 	double last_request;
@@ -101,7 +118,7 @@ extern Item *new_item(Ahead *ahead, const char *name);
  */
 extern void locate(Ahead *ahead, Item *item);
 
-/* The reading thread; 'arg' is a struct Ahead.  Never returns. */
+/* A thread that reads; 'arg' is a FetchReader.  Only a helper ever returns. */
 extern void *read_ahead(void *arg);
 
 #endif /* WA_CLI_FETCH_AHEAD_H */

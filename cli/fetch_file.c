@@ -26,6 +26,9 @@
 /* Longer ones are refused by the archive, too. */
 #define MAX_HISTORY_LEN (1024 * 1024)
 
+/* Larger writes cost less: the file system then takes memory in larger pieces. */
+#define BUFFER_LEN (256 * 1024)
+
 static void
 close_file(FetchFile *file)
 {
@@ -36,6 +39,8 @@ close_file(FetchFile *file)
 	file->sha256 = NULL;
 	pg_free(file->history);
 	file->history = NULL;
+	pg_free(file->buffer);
+	file->buffer = NULL;
 }
 
 void
@@ -138,11 +143,40 @@ check_pages(FetchFile *file, const char *bytes, size_t len)
 	return NULL;
 }
 
-bool
-fetch_file_write(FetchFile *file, const char *bytes, size_t len, bool *local, char *text)
+/* To the file, and into its checksum. */
+static bool
+put_bytes(FetchFile *file, const char *bytes, size_t len, bool *local, char *text)
 {
 	size_t done = 0;
 
+	*local = true;
+	if (file->sha256 != NULL && pg_cryptohash_update(file->sha256, (const uint8 *) bytes, len) < 0)
+	{
+		snprintf(text, FETCH_TEXT_LEN, "could not compute checksums");
+		fetch_file_drop(file);
+		return false;
+	}
+	while (done < len)
+	{
+		ssize_t n = write(file->fd, bytes + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (n == 0)
+				errno = ENOSPC;
+			return drop_with_error(file, "write", text);
+		}
+		done += (size_t) n;
+	}
+	*local = false;
+	return true;
+}
+
+bool
+fetch_file_write(FetchFile *file, const char *bytes, size_t len, bool *local, char *text)
+{
 	*local = false;
 	if (file->written + len > file->info.size)
 	{
@@ -163,29 +197,26 @@ fetch_file_write(FetchFile *file, const char *bytes, size_t len, bool *local, ch
 	}
 	else
 		memcpy(file->history + file->written, bytes, len);
-	if (file->sha256 != NULL && pg_cryptohash_update(file->sha256, (const uint8 *) bytes, len) < 0)
-	{
-		*local = true;
-		snprintf(text, FETCH_TEXT_LEN, "could not compute checksums");
-		fetch_file_drop(file);
-		return false;
-	}
-	while (done < len)
-	{
-		ssize_t n = write(file->fd, bytes + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			*local = true;
-			if (n == 0)
-				errno = ENOSPC;
-			return drop_with_error(file, "write", text);
-		}
-		done += (size_t) n;
-	}
 	file->written += len;
+	while (len > 0)
+	{
+		size_t n = Min(len, BUFFER_LEN - file->buffered);
+
+		if (file->buffered == 0 && len >= BUFFER_LEN)
+			return put_bytes(file, bytes, len, local, text);
+		if (file->buffer == NULL)
+			file->buffer = pg_malloc(BUFFER_LEN);
+		memcpy(file->buffer + file->buffered, bytes, n);
+		file->buffered += n;
+		bytes += n;
+		len -= n;
+		if (file->buffered == BUFFER_LEN)
+		{
+			file->buffered = 0;
+			if (!put_bytes(file, file->buffer, BUFFER_LEN, local, text))
+				return false;
+		}
+	}
 	return true;
 }
 
@@ -200,6 +231,8 @@ fetch_file_end(FetchFile *file, bool *local, char *text)
 		fetch_file_drop(file);
 		return false;
 	}
+	if (file->buffered > 0 && !put_bytes(file, file->buffer, file->buffered, local, text))
+		return false;
 	if (file->sha256 != NULL)
 	{
 		uint8 digest[PG_SHA256_DIGEST_LENGTH];

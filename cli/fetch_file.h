@@ -28,6 +28,8 @@ typedef struct FetchFile
 	uint64 system_identifier;
 	uint32 segment_size;
 	uint64 written;
+	char *buffer; /* of bytes that are not in the file yet */
+	size_t buffered;
 	uint32 block_size; /* 0: the first page has not come yet */
 	uint16 magic;
 	pg_cryptohash_ctx *sha256;

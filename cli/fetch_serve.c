@@ -4,7 +4,7 @@
  *	  The process that reads WAL ahead of a recovery: its life, and its answers.
  *
  * The first "walarchive fetch" of a recovery leaves it behind; the others ask it
- * through a socket in its spool.  One thread reads from the archive
+ * through a socket in its spool.  Other threads read from the archive
  * (fetch_ahead.c), this one answers.
  *
  * It goes when the server stops, when the recovery is over, when nobody has
@@ -80,6 +80,8 @@ answer_clients(Ahead *ahead)
 		/* the asker moves the file away */
 		answer(client, fetch_exit_code(ahead->options, item->outcome), item->name,
 			   item->state == ITEM_READY ? "" : item->text);
+		if (item->segment)
+			ahead->in_a_row = item->state == ITEM_READY ? ahead->in_a_row + 1 : 0;
 		item->state = ITEM_FREE;
 		for (int j = 0; j < MAX_CLIENTS; j++)
 		{
@@ -138,7 +140,7 @@ take_request(Ahead *ahead, Client *client)
 	client->item = item;
 	if (ahead->has_layout)
 		locate(ahead, item);
-	pthread_cond_signal(&ahead->work);
+	pthread_cond_broadcast(&ahead->work);
 	return true;
 }
 
@@ -399,7 +401,8 @@ static void
 live(const FetchOptions *options, const char *fingerprint, int home, int lock, int listener)
 {
 	static Ahead ahead;
-	pthread_t thread;
+	Archive *archive = archive_open(&options->common);
+	bool reads = true;
 	sigset_t all;
 	int null = open("/dev/null", O_RDWR);
 
@@ -420,14 +423,29 @@ live(const FetchOptions *options, const char *fingerprint, int home, int lock, i
 		ahead.client[i].fd = -1;
 	ahead.server = home >= 0 ? server_pid(home) : 0;
 	ahead.recovers = home >= 0 && signal_file(home);
-	ahead.archive = archive_open(&options->common);
 	pthread_mutex_init(&ahead.mutex, NULL);
 	pthread_cond_init(&ahead.work, NULL);
-	/* the reading thread is not to be interrupted */
+	/* the threads that read are not to be interrupted */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
-	if (pipe(ahead.wake) == 0 && fcntl(ahead.wake[0], F_SETFL, O_NONBLOCK) == 0 &&
-		fcntl(ahead.wake[1], F_SETFL, O_NONBLOCK) == 0 && pthread_create(&thread, NULL, read_ahead, &ahead) == 0)
+	for (int i = 0; i < FETCH_READERS; i++)
+	{
+		ahead.reader[i].ahead = &ahead;
+		ahead.reader[i].helper = i > 0;
+		ahead.reader[i].archive = i > 0 ? archive_clone(archive) : archive;
+	}
+	if (pipe(ahead.wake) != 0 || fcntl(ahead.wake[0], F_SETFL, O_NONBLOCK) != 0 ||
+		fcntl(ahead.wake[1], F_SETFL, O_NONBLOCK) != 0)
+		reads = false;
+	for (int i = 0; i < FETCH_READERS && reads; i++)
+	{
+		pthread_t thread;
+
+		/* it goes without helpers */
+		if (pthread_create(&thread, NULL, read_ahead, &ahead.reader[i]) != 0 && i == 0)
+			reads = false;
+	}
+	if (reads)
 	{
 		sigset_t some;
 

@@ -44,6 +44,7 @@ const CliCommand cli_commands[] = {
 	 "      --plan=ID             serve what this plan needs, and nothing else\n"
 	 "      --ahead=SIZE          read so much ahead (default: 256MB)\n"
 	 "      --no-prefetch         read one file, and leave no process behind\n"
+	 "      --no-local            have all bytes sent, also by an archive host on this machine\n"
 	 "\nThis command exits with 1 if it is proved that there is no such file, so that recovery ends there.\n"},
 	{"plan", cmd_plan, "where a recovery would end, or why it can't",
 	 "--source=NAME " TARGET_USAGE "\n"

@@ -42,6 +42,7 @@ typedef struct CliOptions
 
 	char *source;      /* NULL: not given */
 	char *archive_dir; /* a bare archive directory; NULL: over a connection */
+	bool all_sent;     /* open no files of an archive host on this machine */
 	bool json;
 	bool verbose;
 

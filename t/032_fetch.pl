@@ -165,6 +165,32 @@ remove_tree("$work/pg_wal/pgsql_tmp_walarchive");
 is(fetch($files[3], '--ahead=1MB'), 0, 'its folder may go at any time');
 is(fetched(), read_file_bytes("$wal/$files[3]"), 'nothing is wrong with it');
 
+note 'the archive host is on this machine: what it knows the checksum of is not sent';
+sql("ALTER ROLE restorer SET log_statement = 'all'");
+# Did it send bytes of segments?
+sub bytes_were_sent
+{
+	my ($name, @more) = @_;
+	my $from = -s $host->logfile;
+
+	is(fetch($name, @more), 0, "$name comes: @more") or diag($said);
+	my $log = substr(slurp_file($host->logfile), $from);
+	like($log, qr/execute info: .*walarchive\.wal_file/, 'the host was asked about it');
+	return $log =~ /execute wal: / ? 1 : 0;
+}
+for my $how ('--no-prefetch', '--ahead=2MB')
+{
+	is(bytes_were_sent($files[1], $how), 0, 'and sent nothing');
+	is(bytes_were_sent($files[1], $how, '--no-local'), 1, 'unless it has to');
+	is(bytes_were_sent($open, $how), 1, 'or it has no checksum');
+}
+for my $name (@files)
+{
+	is(fetch($name, '--no-local'), 0, "$name is sent") or diag($said);
+	is(fetched(), read_file_bytes("$wal/$name"), 'as it is in the archive');
+}
+sql('ALTER ROLE restorer RESET log_statement');
+
 note 'what must stop a recovery';
 my $hole = $files[3];
 sub damage_file
@@ -214,6 +240,8 @@ damage_file($hole, sub { open(my $fh, '+<', $_[0]) or die; seek($fh, 500_000, 0)
 is(state_of($hole), 'present', 'flipped bytes, which nobody has looked at');
 cmp_ok(fetch($hole, '--no-prefetch'), '>', 125, 'the recovery stops');
 like($said, qr/SHA-256 is/, 'and says why');
+cmp_ok(fetch($hole, '--no-prefetch', '--no-local'), '>', 125, 'the same if it is sent');
+like($said, qr/SHA-256 is/, 'for the same reason');
 cmp_ok(fetch($hole), '>', 125, 'the same where somebody reads ahead');
 mend_file($hole);
 is(fetch($hole), 0, 'all is well again');
@@ -330,7 +358,7 @@ $copy->stop;
 
 note 'connections are lost all the time';
 load(20);
-$copy = new_copy(options => '--ahead=4MB');
+$copy = new_copy(options => '--ahead=4MB --no-local');
 $copy->start;
 my $killed = 0;
 ok(wait_for('recovery to end', sub {
