@@ -11,6 +11,7 @@ SCHEMA = schema/header.sql \
 	schema/source.sql \
 	schema/catalog.sql \
 	schema/prepared.sql \
+	schema/tablespaces.sql \
 	schema/state.sql \
 	schema/mirror.sql \
 	schema/relations.sql \

@@ -47,6 +47,14 @@ typedef struct ArchiveLayout
 	int server_version;  /* of the source, as PQserverVersion; 0: not known */
 } ArchiveLayout;
 
+/* A tablespace that recovery makes anew, in the directory that it has on the primary. */
+typedef struct ArchiveTablespace
+{
+	char *oid;
+	char *path;
+	XLogRecPtr lsn; /* of the record */
+} ArchiveTablespace;
+
 /* A plan; texts are NULL where there is nothing to say. */
 typedef struct ArchivePlan
 {
@@ -69,7 +77,9 @@ typedef struct ArchivePlan
 	uint64 backup_bytes;
 	int nprepared;
 	char **prepared; /* gids of transactions that are open at the stop */
-	char *settings;  /* lines for postgresql.auto.conf, without restore_command */
+	int ntablespaces;
+	ArchiveTablespace *tablespaces;
+	char *settings; /* lines for postgresql.auto.conf, without restore_command */
 } ArchivePlan;
 
 typedef enum ArchiveFileKind

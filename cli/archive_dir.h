@@ -124,6 +124,8 @@ typedef struct DirGathered
 	} * prepared;
 	bool has_parameters;
 	WaParameters parameters; /* of each the largest */
+	int ntablespaces;
+	ArchiveTablespace *tablespaces; /* that are made */
 } DirGathered;
 
 /* Answers the planner's questions, by reading; WaPlanSearch.arg is the DirArchive. */

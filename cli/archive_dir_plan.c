@@ -253,6 +253,11 @@ hint_text(const WaRestorePlan *plan, const WaRestoreTarget *target, const DirGat
 			appendPQExpBufferStr(&out, "Prepared transactions are open there and keep their locks until COMMIT PREPARED or ROLLBACK PREPARED.");
 		if (!plan->has_commit)
 			appendPQExpBuffer(&out, "%sNo commit is replayed: what there is comes with the backup.", out.len > 0 ? " " : "");
+		for (int i = 0; i < gathered->ntablespaces; i++)
+			appendPQExpBuffer(&out, "%s\"%s\"%s",
+							  i > 0 ? ", " : out.len > 0 ? " Recovery makes a tablespace in "
+														 : "Recovery makes a tablespace in ",
+							  gathered->tablespaces[i].path, i + 1 == gathered->ntablespaces ? " itself, as its WAL says." : "");
 	}
 	else
 	{
@@ -280,6 +285,25 @@ hint_text(const WaRestorePlan *plan, const WaRestoreTarget *target, const DirGat
 
 /* ---- the plan ---- */
 
+static void
+forget_tablespaces(DirGathered *gathered)
+{
+	for (int i = 0; i < gathered->ntablespaces; i++)
+	{
+		pg_free(gathered->tablespaces[i].oid);
+		pg_free(gathered->tablespaces[i].path);
+	}
+	gathered->ntablespaces = 0;
+}
+
+static void
+forget_gathered(DirGathered *gathered)
+{
+	forget_tablespaces(gathered);
+	pg_free(gathered->tablespaces);
+	pg_free(gathered->prepared);
+}
+
 /* Read all that a feasible plan reads, and a little before. */
 static WaSearchStatus
 check_plan(DirArchive *d, const WaPlanInput *in, WaRestorePlan *plan, DirGathered *gathered)
@@ -292,6 +316,7 @@ check_plan(DirArchive *d, const WaPlanInput *in, WaRestorePlan *plan, DirGathere
 
 	gathered->nprepared = 0;
 	gathered->has_parameters = false;
+	forget_tablespaces(gathered);
 	gathered->before = true;
 	/* what was prepared before a hole may have ended in it: nothing is known of that */
 	if (wa_island_at(in, &plan->path, plan->start_lsn, &island))
@@ -361,7 +386,7 @@ check_near(DirArchive *d, const WaRestoreTarget *target, WaPlanNear *near)
 	plan = pg_malloc0(sizeof(WaRestorePlan));
 	status = make_plan(d, &t, &in, plan, &gathered);
 	near->valid = plan->feasible;
-	pg_free(gathered.prepared);
+	forget_gathered(&gathered);
 	pg_free(plan);
 	return status;
 }
@@ -407,6 +432,13 @@ fill_plan(DirArchive *d, const WaRestoreTarget *target, const WaRestorePlan *pla
 	for (int i = 0; i < gathered->nprepared; i++)
 		out->prepared[out->nprepared++] = pg_strdup(gathered->prepared[i].gid);
 	qsort(out->prepared, out->nprepared, sizeof(char *), compare_gids);
+	out->tablespaces = pg_malloc0((gathered->ntablespaces + 1) * sizeof(ArchiveTablespace));
+	for (int i = 0; i < gathered->ntablespaces; i++)
+	{
+		const ArchiveTablespace *space = &gathered->tablespaces[i];
+
+		out->tablespaces[out->ntablespaces++] = (ArchiveTablespace){pg_strdup(space->oid), pg_strdup(space->path), space->lsn};
+	}
 	out->settings = settings_text(plan, target, gathered);
 }
 
@@ -433,7 +465,7 @@ archive_dir_plan(Archive *archive, const WaRestoreTarget *target, int hold_secon
 	} while (status == ARCHIVE_OK && d->nbad != nbad);
 	if (status == ARCHIVE_OK)
 		fill_plan(d, target, plan, &gathered, out);
-	pg_free(gathered.prepared);
+	forget_gathered(&gathered);
 	pg_free(plan);
 	return status;
 }

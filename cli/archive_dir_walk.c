@@ -86,6 +86,21 @@ gather_parameters(DirGathered *g, const WaParameters *p)
 	all->max_locks_per_xact = Max(all->max_locks_per_xact, p->max_locks_per_xact);
 }
 
+/* One without a path is in the data directory, wherever that is. */
+static void
+gather_tablespace(DirGathered *g, const WaWalRecord *record, const WaWalEvent *event)
+{
+	ArchiveTablespace *space;
+
+	if (g->before || event->u.object.path_len == 0)
+		return;
+	g->tablespaces = pg_realloc(g->tablespaces, (g->ntablespaces + 1) * sizeof(ArchiveTablespace));
+	space = &g->tablespaces[g->ntablespaces++];
+	space->oid = psprintf("%u", event->u.object.tablespace);
+	space->path = psprintf("%.*s", (int) event->u.object.path_len, (const char *) event->u.object.path);
+	space->lsn = record->start_lsn;
+}
+
 static void
 show(Find *f, const WaWalRecord *record, const WaWalEvent *event)
 {
@@ -120,6 +135,8 @@ see_record(void *arg, const WaWalRecord *record)
 	if (f->gathered != NULL && record->end_lsn <= f->upto &&
 		(event.kind == WA_EVENT_PREPARE || event.kind == WA_EVENT_COMMIT_PREPARED || event.kind == WA_EVENT_ABORT_PREPARED))
 		gather_prepared(f->gathered, &event);
+	if (f->gathered != NULL && record->end_lsn <= f->upto && event.kind == WA_EVENT_TABLESPACE_CREATE)
+		gather_tablespace(f->gathered, record, &event);
 	switch (f->what)
 	{
 		case FIND_TIME:

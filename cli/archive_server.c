@@ -277,6 +277,26 @@ split_gids(char *text, ArchivePlan *plan)
 	}
 }
 
+/* What a feasible plan's recovery makes of its own. */
+static ArchiveStatus
+plan_tablespaces(Archive *archive, ArchivePlan *plan)
+{
+	const char *values[] = {plan->ref};
+	ArchiveStatus status;
+	PGresult *result;
+
+	result = archive_server_query(archive, "SELECT tablespace, location, start_lsn FROM walarchive.plan_tablespaces($1)", 1,
+								  values, true, &status);
+	if (result == NULL)
+		return status;
+	plan->tablespaces = pg_malloc0((PQntuples(result) + 1) * sizeof(ArchiveTablespace));
+	for (int i = 0; i < PQntuples(result); i++)
+		plan->tablespaces[plan->ntablespaces++] =
+			(ArchiveTablespace){pg_strdup(PQgetvalue(result, i, 0)), pg_strdup(PQgetvalue(result, i, 1)), lsn_value(result, i, 2)};
+	PQclear(result);
+	return ARCHIVE_OK;
+}
+
 static ArchiveStatus
 server_plan(Archive *archive, const WaRestoreTarget *target, int hold_seconds, ArchivePlan *plan)
 {
@@ -360,7 +380,7 @@ server_plan(Archive *archive, const WaRestoreTarget *target, int hold_seconds, A
 	pg_free(gids);
 	plan->settings = text_value(result, 0, 16);
 	PQclear(result);
-	return ARCHIVE_OK;
+	return plan->feasible ? plan_tablespaces(archive, plan) : ARCHIVE_OK;
 }
 
 static ArchiveStatus

@@ -86,6 +86,8 @@ typedef struct Restore
 	int nchain;
 	RestoreTablespace *tablespaces;
 	int ntablespaces;
+	RestoreTablespace *own_spaces; /* made by recovery, in the primary's directories; new_dir is path */
+	int nown_spaces;
 	int major;
 	uint32 segment_size; /* bytes */
 	char *programs;      /* folder of PostgreSQL's programs */

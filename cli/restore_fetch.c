@@ -695,6 +695,12 @@ restore_fetch_backup(Restore *restore)
 		if (code == EXIT_DONE && !link_tablespaces(restore, restore->data, NULL))
 			code = EXIT_LOCAL;
 	}
+	for (int i = 0; i < restore->nown_spaces && code == EXIT_DONE; i++)
+	{
+		/* recovery wants it to be there */
+		if (!make_folders(restore->own_spaces[i].new_dir, &restore->own_spaces[i].made))
+			code = EXIT_LOCAL;
+	}
 	if (code == EXIT_DONE && restore->control == NULL)
 	{
 		pg_log_error("backup \"%s\" has no global/pg_control", restore->plan.backup);
@@ -770,5 +776,11 @@ restore_clean(Restore *restore)
 		if (restore->tablespaces[i].new_dir != NULL && stat(restore->tablespaces[i].new_dir, &st) == 0 &&
 			!rmtree(restore->tablespaces[i].new_dir, restore->tablespaces[i].made))
 			pg_log_warning("could not remove all of \"%s\"", restore->tablespaces[i].new_dir);
+	}
+	for (int i = 0; i < restore->nown_spaces; i++)
+	{
+		/* nothing was put into it */
+		if (restore->own_spaces[i].made && rmdir(restore->own_spaces[i].new_dir) != 0)
+			pg_log_warning("could not remove directory \"%s\": %m", restore->own_spaces[i].new_dir);
 	}
 }

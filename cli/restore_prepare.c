@@ -260,16 +260,116 @@ mapped_to(Restore *restore, const RestoreTablespace *space)
 	return NULL;
 }
 
+/* A folder in which a tablespace may lie, in new_dir: not in the copy itself, nor in another one's. */
+static int
+check_space(Restore *restore, RestoreTablespace *space, const char *new_dir)
+{
+	const RestoreTablespace *lists[] = {restore->tablespaces, restore->own_spaces};
+	const int counts[] = {restore->ntablespaces, restore->nown_spaces};
+	int code;
+
+	space->new_dir = check_target(restore, "directory of a tablespace", new_dir, &code);
+	if (space->new_dir == NULL)
+		return code;
+	if (is_below(space->new_dir, restore->data) || is_below(restore->data, space->new_dir))
+	{
+		pg_log_error("tablespace directory \"%s\" and data directory \"%s\" lie in one another",
+					 space->new_dir, restore->data);
+		return EXIT_USAGE;
+	}
+	for (int l = 0; l < (int) lengthof(lists); l++)
+	{
+		for (int i = 0; i < counts[l]; i++)
+		{
+			const RestoreTablespace *other = &lists[l][i];
+
+			if (other == space || other->new_dir == NULL)
+				continue;
+			if (is_below(space->new_dir, other->new_dir) || is_below(other->new_dir, space->new_dir))
+			{
+				pg_log_error("tablespaces %s and %s can't both be in \"%s\"", other->oid, space->oid, space->new_dir);
+				return EXIT_USAGE;
+			}
+		}
+	}
+	return EXIT_DONE;
+}
+
+/* Is it said that this tablespace may lie where it does on the primary? */
+static bool
+mapped_to_itself(Restore *restore, const ArchiveTablespace *space, const char *path)
+{
+	for (int i = 0; i < restore->nmappings; i++)
+	{
+		RestoreMapping *mapping = &restore->mappings[i];
+
+		if (strcmp(mapping->new_dir, path) == 0 &&
+			(strcmp(mapping->old_dir, space->oid) == 0 || strcmp(mapping->old_dir, path) == 0))
+		{
+			mapping->used = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * A tablespace that the WAL makes: PostgreSQL takes its directory from the
+ * record, and puts its link in the place of any other.  On the primary's machine
+ * that is the primary's own directory.  So it has to be said that it may be
+ * used, and it has to be empty.
+ */
+static int
+check_own_space(Restore *restore, const ArchiveTablespace *made, bool *refused)
+{
+	char *path = pg_strdup(made->path);
+	RestoreTablespace *space;
+
+	canonicalize_path(path);
+	if (!mapped_to_itself(restore, made, path))
+	{
+		pg_log_error("recovery makes tablespace %s at %X/%X in \"%s\" itself, as on the primary", made->oid,
+					 LSN_FORMAT_ARGS(made->lsn), path);
+		*refused = true;
+		return EXIT_DONE;
+	}
+	for (int i = 0; i < restore->nown_spaces; i++)
+	{
+		/* made once more, after it was dropped */
+		if (strcmp(restore->own_spaces[i].path, path) == 0)
+			return EXIT_DONE;
+	}
+	for (int i = 0; i < restore->ntablespaces; i++)
+	{
+		/* made while the backup began, and so both in it and in the WAL */
+		if (strcmp(restore->tablespaces[i].oid, made->oid) == 0 && strcmp(restore->tablespaces[i].path, path) == 0 &&
+			restore->tablespaces[i].new_dir != NULL)
+		{
+			char *real = real_path(path);
+			bool same = real != NULL && strcmp(real, restore->tablespaces[i].new_dir) == 0;
+
+			free(real);
+			if (same)
+				return EXIT_DONE;
+		}
+	}
+	restore->own_spaces = pg_realloc(restore->own_spaces, (restore->nown_spaces + 1) * sizeof(RestoreTablespace));
+	space = &restore->own_spaces[restore->nown_spaces++];
+	*space = (RestoreTablespace){.oid = made->oid, .path = path};
+	return check_space(restore, space, path);
+}
+
 int
 restore_map_tablespaces(Restore *restore)
 {
 	bool missing = false;
+	bool refused = false;
+	int code;
 
 	for (int i = 0; i < restore->ntablespaces; i++)
 	{
 		RestoreTablespace *space = &restore->tablespaces[i];
 		const char *new_dir = mapped_to(restore, space);
-		int code;
 
 		if (new_dir == NULL)
 		{
@@ -277,32 +377,25 @@ restore_map_tablespaces(Restore *restore)
 			missing = true;
 			continue;
 		}
-		space->new_dir = check_target(restore, "directory of a tablespace", new_dir, &code);
-		if (space->new_dir == NULL)
+		code = check_space(restore, space, new_dir);
+		if (code != EXIT_DONE)
 			return code;
-		if (is_below(space->new_dir, restore->data) || is_below(restore->data, space->new_dir))
-		{
-			pg_log_error("tablespace directory \"%s\" and data directory \"%s\" lie in one another",
-						 space->new_dir, restore->data);
-			return EXIT_USAGE;
-		}
-		for (int j = 0; j < i; j++)
-		{
-			if (is_below(space->new_dir, restore->tablespaces[j].new_dir) ||
-				is_below(restore->tablespaces[j].new_dir, space->new_dir))
-			{
-				pg_log_error("tablespaces %s and %s can't both be in \"%s\"", restore->tablespaces[j].oid, space->oid,
-							 space->new_dir);
-				return EXIT_USAGE;
-			}
-		}
+	}
+	for (int i = 0; i < restore->plan.ntablespaces; i++)
+	{
+		code = check_own_space(restore, &restore->plan.tablespaces[i], &refused);
+		if (code != EXIT_DONE)
+			return code;
 	}
 	if (missing)
-	{
 		pg_log_error_hint("Say where they go: --tablespace-mapping=OLDDIR=NEWDIR for each, or --tablespaces=DIR for all. "
 						  "The primary's own directory is taken only if it is named, and empty.");
+	if (refused)
+		pg_log_error_hint("PostgreSQL takes this directory from the WAL, and no mapping changes that. Restore to a place before it, "
+						  "or from a backup that was taken after it; or, where nobody else uses the directory, "
+						  "say that it may be used: --tablespace-mapping=DIR=DIR.");
+	if (missing || refused)
 		return EXIT_USAGE;
-	}
 	for (int i = 0; i < restore->nmappings; i++)
 	{
 		if (!restore->mappings[i].used)

@@ -196,7 +196,7 @@ COMMENT ON FUNCTION walarchive.next_decode(text, bigint, integer, pg_lsn) IS
 --
 -- p_found: {"segments": [...], "restore_points": [...], "parameters": [...],
 -- "recoveries": [...], "destructions": [...], "prepared": [...], "finished": [...],
--- "damage": [...]}
+-- "tablespaces": [...], "damage": [...]}
 CREATE FUNCTION walarchive.store_decoded(
 	p_source text,
 	p_system_identifier bigint,
@@ -287,6 +287,11 @@ BEGIN
 	SELECT p_source, p_system_identifier, p_timeline, r.start_lsn, r.end_lsn, r.name, r."time"
 	FROM pg_catalog.jsonb_to_recordset(p_found -> 'restore_points')
 		 AS r (start_lsn pg_lsn, end_lsn pg_lsn, name text, "time" timestamptz)
+	ON CONFLICT (source, system_identifier, timeline, start_lsn) DO NOTHING;
+
+	INSERT INTO walarchive.tablespace_made (source, system_identifier, timeline, start_lsn, tablespace, location)
+	SELECT p_source, p_system_identifier, p_timeline, r.start_lsn, r.tablespace, r.location
+	FROM pg_catalog.jsonb_to_recordset(p_found -> 'tablespaces') AS r (start_lsn pg_lsn, tablespace oid, location text)
 	ON CONFLICT (source, system_identifier, timeline, start_lsn) DO NOTHING;
 
 	IF p_found ? 'prepared' OR p_found ? 'finished' THEN

@@ -524,6 +524,8 @@ BEGIN
 	WHERE d.source = p_source AND d.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.restore_point r
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
+	DELETE FROM walarchive.tablespace_made r
+	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.parameter_change r
 	WHERE r.source = p_source AND r.system_identifier <> ALL (p_clusters);
 	DELETE FROM walarchive.prepared_xact r
@@ -629,6 +631,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	DELETE FROM walarchive.decode_progress d WHERE d.source = p_source;
 	DELETE FROM walarchive.restore_point r WHERE r.source = p_source;
+	DELETE FROM walarchive.tablespace_made r WHERE r.source = p_source;
 	DELETE FROM walarchive.parameter_change r WHERE r.source = p_source;
 	DELETE FROM walarchive.prepared_xact r WHERE r.source = p_source;
 	DELETE FROM walarchive.prepared_end r WHERE r.source = p_source;

@@ -81,7 +81,8 @@ COMMENT ON FUNCTION walarchive.removal_limit(text, bigint, integer) IS
 
 -- What is to be done next for a source: "journal" a line that says what goes,
 -- remove "files", or drop the lines of removed files from wal.sha256 ("sums").
--- No row: nothing, for now.
+-- No row: there is nothing to do, or the source's index is locked by somebody
+-- who may be about to need the files; the next turn asks again.
 CREATE FUNCTION walarchive.next_removal(
 	p_source text,
 	OUT what text,
@@ -258,6 +259,8 @@ BEGIN
 	PERFORM walarchive.windows_changed(p_source, true);
 	-- what the records said goes with them
 	DELETE FROM walarchive.restore_point r
+	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken;
+	DELETE FROM walarchive.tablespace_made r
 	WHERE r.source = p_source AND r.system_identifier = p_system_identifier AND r.timeline = p_timeline AND r.start_lsn < taken;
 	-- the last change before holds where the WAL begins now
 	DELETE FROM walarchive.parameter_change r

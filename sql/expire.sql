@@ -123,6 +123,7 @@ INSERT INTO walarchive.gap (source, system_identifier, timeline, from_lsn, to_ls
 VALUES ('made-up', 42, 1, '0/80000', '0/100000', 'wal_removed', now()), ('made-up', 42, 1, pg_temp.lsn(80), pg_temp.lsn(81), 'wal_removed', now());
 INSERT INTO walarchive.restore_point VALUES ('made-up', 42, 1, pg_temp.lsn(3.5), pg_temp.lsn(3.6), 'old', now()),
 	('made-up', 42, 1, pg_temp.lsn(75.5), pg_temp.lsn(75.6), 'new', now());
+INSERT INTO walarchive.tablespace_made VALUES ('made-up', 42, 1, pg_temp.lsn(3.5), 16390, '/old'), ('made-up', 42, 1, pg_temp.lsn(75.5), 16391, '/new');
 SELECT walarchive.note_removed_wal('made-up', 42, 1, pg_temp.lsn(70), now());
 SELECT walarchive.note_removal_journaled('made-up', 42, 1, pg_temp.lsn(70));
 SELECT pg_temp.mb(from_lsn), closed_at IS NOT NULL AS closed FROM walarchive.gap ORDER BY 1;
@@ -137,6 +138,7 @@ SELECT pg_temp.mb(from_lsn), cause FROM walarchive.gap WHERE cause = 'missing_fi
 SELECT count(*), min(take_removal), max(take_removal) FROM walarchive.take_removal('made-up', 42, 1, 1000);
 SELECT pg_temp.mb(first_lsn) AS first, pg_temp.mb(last_lsn) AS last, segments FROM walarchive.timeline;
 SELECT name FROM walarchive.restore_point;
+SELECT location FROM walarchive.tablespace_made;
 SELECT what FROM walarchive.next_removal('made-up');
 SELECT walarchive.finish_removal('made-up', 42), (SELECT count(*) FROM walarchive.removal_order);
 SELECT * FROM walarchive.next_removal('made-up');

@@ -136,12 +136,14 @@ SELECT walarchive.store_decoded('made-up', 42, 3, false, NULL, pg_temp.lsn(109.5
 	'parameters', jsonb_build_array(jsonb_build_object('start_lsn', '0/6D41000', 'max_connections', 200, 'max_worker_processes', 8,
 		'max_wal_senders', 10, 'max_prepared_transactions', 0, 'max_locks_per_transaction', 64, 'wal_level', 'logical',
 		'wal_log_hints', false, 'track_commit_timestamp', true)),
+	'tablespaces', jsonb_build_array(jsonb_build_object('start_lsn', '0/6D41800', 'tablespace', 16390, 'location', E'/srv/\\ \'odd')),
 	'recoveries', jsonb_build_array(jsonb_build_object('timeline', 3, 'parent', 2, 'time', '2026-01-02 03:00:00Z')),
 	'destructions', jsonb_build_array(jsonb_build_object('start_lsn', '0/6D42000', 'end_lsn', '0/6D42100', 'kind', 'drop', 'xid', '4000000000',
 		'time', '2026-01-02 03:04:05Z', 'aborted', false, 'database', 5, 'file_count', 2, 'tablespaces', jsonb_build_array(1663, 1663),
 		'databases', jsonb_build_array(5, 5), 'numbers', jsonb_build_array(16384, 16387), 'relations', jsonb_build_array(16384),
 		'first_lsn', '0/6D42000', 'restore_before_lsn', '0/6D41F00', 'restore_before_time', NULL))));
 SELECT timeline, name, created_at FROM walarchive.restore_point;
+SELECT timeline, tablespace, location FROM walarchive.tablespace_made;
 SELECT timeline, max_connections, wal_level, track_commit_timestamp FROM walarchive.parameter_change;
 SELECT timeline, parent_timeline, promoted_at FROM walarchive.timeline WHERE promoted_at IS NOT NULL;
 SELECT timeline, kind, xid, database, file_count, file_tablespace, file_number, relations, restore_before_time FROM walarchive.destructive_commit;
@@ -150,6 +152,6 @@ SELECT timeline, commit_xid, commit_time FROM walarchive.decoded_position('made-
 -- nothing of a dropped source stays
 UPDATE walarchive.source SET state = 'dropping' WHERE name = 'made-up';
 SELECT walarchive.forget_source('made-up', (SELECT revision FROM walarchive.source WHERE name = 'made-up'));
-SELECT (SELECT count(*) FROM walarchive.segment) + (SELECT count(*) FROM walarchive.decode_progress) + (SELECT count(*) FROM walarchive.restore_point)
+SELECT (SELECT count(*) FROM walarchive.segment) + (SELECT count(*) FROM walarchive.decode_progress) + (SELECT count(*) FROM walarchive.restore_point) + (SELECT count(*) FROM walarchive.tablespace_made)
 	+ (SELECT count(*) FROM walarchive.parameter_change) + (SELECT count(*) FROM walarchive.destructive_commit) AS "left";
 ROLLBACK;

@@ -14,6 +14,7 @@ SELECT * FROM walarchive.plan_restore('made-up');
 SELECT * FROM walarchive.plan_restore(NULL);
 SELECT * FROM walarchive.plan_files(NULL);
 SELECT * FROM walarchive.plan_files(4711);
+SELECT * FROM walarchive.plan_tablespaces(4711);
 SELECT walarchive.renew_plan(4711, '1 h');
 SELECT walarchive.renew_plan(4711, NULL);
 SELECT walarchive.release_plan(4711);
@@ -305,6 +306,13 @@ SELECT source, created_by = current_user AS mine, target, backup, timeline, pg_t
 SELECT purpose = format('restore plan %s', :plan) AS purpose, label, until - now() AS until FROM walarchive.hold;
 -- what recovery asks for: of the segment of a fork the child's
 SELECT kind, label, name, timeline, size, sha256 FROM walarchive.plan_files(:plan) ORDER BY ord;
+-- what recovery makes of its own: on the plan's way, from its start to its stop
+INSERT INTO walarchive.tablespace_made
+SELECT 'made-up', 42, t, pg_temp.lsn(m), 16000 + m, format('/made/%s', t)
+FROM generate_series(1, 3) t, generate_series(1, 20) m;
+SELECT timeline_path, pg_temp.mb(start_lsn) AS start, pg_temp.mb(stop_lsn) AS stop, hint
+FROM walarchive.plan_restore('made-up', target_timeline => 3, target_lsn => pg_temp.lsn(13.3), backup => 'b');
+SELECT tablespace, location, pg_temp.mb(start_lsn) FROM walarchive.plan_tablespaces(:plan);
 SELECT walarchive.renew_plan(:plan, '2 h') - now() AS held;
 SELECT count(*), max(until) - now() AS until FROM walarchive.hold;
 SELECT walarchive.renew_plan(:plan, '-1 s');

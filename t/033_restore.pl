@@ -352,15 +352,53 @@ ok($result->{agrees}, 'as planned');
 like(steps($result), qr/ five$/, 'it has all rows');
 stop_copy($data);
 
+# --- a tablespace that was made after the backup: recovery knows no other place for it than the primary's ---
+my $xid_five = $primary->safe_psql('postgres', q(SELECT xid FROM steps WHERE step = 'five'));
+my $late = PostgreSQL::Test::Utils::tempdir_short() . '/late';
+mkdir($late) or die "mkdir: $!";
+$primary->safe_psql('postgres', "CREATE TABLESPACE late LOCATION '$late'");
+$primary->safe_psql('postgres', 'CREATE TABLE later TABLESPACE late AS SELECT generate_series(1, 1000) AS id');
+step('six');
+wait_decoded($host, $primary);
+my $in_its_place = qr/recovery makes tablespace \d+ at \S+ in "\Q$late\E" itself.*hint: .*--tablespace-mapping=DIR=DIR/s;
+my @bare = ('--backup', 'bare', '--start', '--tablespaces', PostgreSQL::Test::Utils::tempdir_short() . '/spaces');
+refused('a tablespace that recovery makes', 2, $in_its_place, @archive, @bare);
+refused('... wherever it is to go', 2, $in_its_place, @archive, @bare, '--tablespace-mapping', "$late=$outside/late");
+refused('... over the live one', 5, qr/\Q$late\E" is not empty/, @archive, @bare, '--tablespace-mapping', "$late=$late");
+($code, $result, $err) = restore_copy(new_place(), @archive, @bare, '--to-xid', $xid_five, '--dry-run');
+is($code, 0, 'what comes before it can be restored') or diag($err);
+my ($plan_code, $plan) = walarchive('plan', @archive, '--backup', 'bare');
+like($plan, qr/Recovery makes a tablespace in "\Q$late\E" itself/, 'a plan tells of it');
+
 # --- the archive host is dead: from its directory ---
 $host->stop('immediate');
+@archive = ('--archive', $host->{wa_directory}, '--source=prod');
 $data = new_place();
-($code, $result, $err) = restore_copy($data, '--archive', $host->{wa_directory}, '--source=prod', '--backup', 'bare', '--start',
-	'--tablespaces', PostgreSQL::Test::Utils::tempdir_short() . '/spaces');
+($code, $result, $err) = restore_copy($data, @archive, @bare, '--to-xid', $xid_five);
 is($code, 0, 'a restore from a bare archive directory') or diag($err);
 ok($result->{agrees}, 'as planned');
 like(steps($result), qr/ five$/, 'it has all rows');
 stop_copy($data);
+refused('a bare archive directory and a tablespace that recovery makes', 2, $in_its_place, @archive, '--backup', 'bare',
+	'--tablespaces', "$outside/spaces");
+($plan_code, $plan) = walarchive('plan', @archive, '--backup', 'bare');
+like($plan, qr/Recovery makes a tablespace in "\Q$late\E" itself/, 'a plan tells of it, too');
 
+# on another machine, where there is no such directory
 system('pg_ctl', '-D', $primary_data, '-m', 'immediate', 'stop');
+rename($late, "$late.primary") or die "rename: $!";
+@bare = ('--backup', 'bare', '--start', '--tablespaces', PostgreSQL::Test::Utils::tempdir_short() . '/spaces',
+	'--tablespace-mapping', "$late=$late");
+$data = new_place();
+($code, $result, $err) = with_faults([ 'write:ENOSPC:base/' ], sub { restore_copy($data, @archive, @bare) });
+is($code, 5, 'a full disk');
+ok(!-e $data && !-e $late, 'and nothing is left, of that tablespace either');
+($code, $result, $err) = restore_copy($data, @archive, @bare);
+is($code, 0, 'a tablespace that recovery makes where it may') or diag($err);
+ok($result->{agrees}, 'as planned');
+like(steps($result), qr/ five six$/, 'with all rows');
+is(copy_sql($result, 'SELECT count(*) FROM later'), '1000', '... also in that tablespace');
+is(copy_sql($result, q(SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'late')), $late, 'which is where the WAL has it');
+stop_copy($data);
+
 done_testing();

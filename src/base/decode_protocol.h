@@ -31,7 +31,7 @@
 #include "wal_event.h"
 
 /* Grows with every change of a struct below or of a request. */
-#define WA_DECODE_PROTOCOL 2
+#define WA_DECODE_PROTOCOL 3
 
 /* Longest request line and longest message, in bytes. */
 #define WA_REQUEST_LEN (4 * 1024 * 1024)
@@ -49,7 +49,7 @@
  *			its segment: the copy of the parent's records before the fork is checked,
  *			and looked at for what is prepared and open at the fork.
  *			XACT is not sent; RESTORE_POINT, CHECKPOINT, RECOVERY_END,
- *			PARAMETERS, DESTRUCTION, FOUND (prepared and finished, but for what was
+ *			PARAMETERS, TABLESPACE, DESTRUCTION, FOUND (prepared and finished, but for what was
  *			both in one segment), DAMAGE as met, SEGMENT for each segment
  *			that was touched.  "resync" true: "from" is the start of a segment
  *			whose predecessor is not there: begin with the first record that
@@ -101,6 +101,7 @@ typedef enum WaMessageType
 	WA_MSG_CHECKPOINT,
 	WA_MSG_RECOVERY_END,
 	WA_MSG_PARAMETERS,
+	WA_MSG_TABLESPACE,
 	WA_MSG_RECORD,
 	WA_MSG_STATS,
 	WA_MSG_FOUND
@@ -293,6 +294,15 @@ typedef struct WaMsgParameters
 	XLogRecPtr end_lsn;
 	WaParameters parameters;
 } WaMsgParameters;
+
+/* one that was made; followed by path_len bytes of its directory's path */
+typedef struct WaMsgTablespace
+{
+	TimeLineID tli;
+	XLogRecPtr start_lsn;
+	Oid tablespace;
+	uint32 path_len;
+} WaMsgTablespace;
 
 /* followed by the texts */
 typedef struct WaMsgRecord

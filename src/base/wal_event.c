@@ -373,6 +373,8 @@ tablespace_event(uint8 type, const uint8 *data, uint32 len, WaWalEvent *event)
 	event->u.object.database = 0;
 	event->u.object.tablespace = wa_get32(data);
 	event->u.object.template_database = 0;
+	event->u.object.path = data + 4;
+	event->u.object.path_len = type == XLOG_TBLSPC_CREATE ? (uint32) strnlen((const char *) data + 4, len - 4) : 0;
 	return type == XLOG_TBLSPC_CREATE ? WA_EVENT_TABLESPACE_CREATE : WA_EVENT_TABLESPACE_DROP;
 }
 

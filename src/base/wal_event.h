@@ -197,6 +197,8 @@ typedef struct WaWalEvent
 			Oid database;
 			Oid tablespace;        /* also TABLESPACE_CREATE and _DROP */
 			Oid template_database; /* CREATE by file copy, else 0 */
+			const uint8 *path;     /* TABLESPACE_CREATE: of its directory, path_len bytes; empty: it is in the data directory */
+			uint32 path_len;
 		} object;
 		struct
 		{

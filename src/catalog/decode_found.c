@@ -19,7 +19,7 @@
 
 static const char *const found_name[FOUND_KINDS] = {
 	"segments", "damage", "restore_points", "parameters", "recoveries", "destructions",
-	"prepared", "finished"};
+	"prepared", "finished", "tablespaces"};
 
 void
 wa_found_init(WaFound *found)
@@ -199,6 +199,17 @@ wa_found_restore_point(WaFound *found, const WaMsgRestorePoint *m, const char *n
 	lsn_member(s, "end_lsn", m->end_lsn);
 	text_member(s, "name", wa_clean_text(pnstrdup(name, m->name_len)));
 	time_member(s, "time", true, m->time);
+	appendStringInfoChar(s, '}');
+}
+
+void
+wa_found_tablespace(WaFound *found, const WaMsgTablespace *m, const char *path)
+{
+	StringInfo s = begin_object(found, FOUND_TABLESPACES);
+
+	lsn_member(s, "start_lsn", m->start_lsn);
+	number_member(s, "tablespace", m->tablespace);
+	text_member(s, "location", wa_clean_text(pnstrdup(path, m->path_len)));
 	appendStringInfoChar(s, '}');
 }
 

@@ -29,6 +29,7 @@ typedef enum WaFoundKind
 	FOUND_DESTRUCTIONS,
 	FOUND_PREPARED,
 	FOUND_FINISHED,
+	FOUND_TABLESPACES,
 	FOUND_KINDS
 } WaFoundKind;
 
@@ -69,6 +70,7 @@ extern void wa_found_damage(WaFound *found, XLogRecPtr segment_lsn,
 							int64 offset, const char *text);
 extern void wa_found_restore_point(WaFound *found, const WaMsgRestorePoint *m,
 								   const char *name);
+extern void wa_found_tablespace(WaFound *found, const WaMsgTablespace *m, const char *path);
 extern void wa_found_parameters(WaFound *found, const WaMsgParameters *m);
 extern void wa_found_recovery_end(WaFound *found, const WaMsgRecoveryEnd *m);
 extern void wa_found_prepared(WaFound *found, const WaMsgFound *m, const char *gid);

@@ -221,6 +221,9 @@ gather(WaDecoder *decoder, const char *source, const Work *work, WaFound *found)
 			case WA_MSG_RESTORE_POINT:
 				wa_found_restore_point(found, m.body, m.rest);
 				break;
+			case WA_MSG_TABLESPACE:
+				wa_found_tablespace(found, m.body, m.rest);
+				break;
 			case WA_MSG_PARAMETERS:
 				wa_found_parameters(found, m.body);
 				break;

@@ -48,6 +48,9 @@ extern uint32 wa_plan_segment_size(const WaPlanCatalog *catalog);
  */
 extern List *wa_plan_prepared(WaPlanCatalog *catalog, const WaRestorePlan *plan);
 
+/* Directories on the primary of tablespaces that the plan's recovery makes anew, there: a List of palloc'd strings. */
+extern List *wa_plan_tablespaces(WaPlanCatalog *catalog, const WaRestorePlan *plan);
+
 /* Append a line "name = value" for each setting that recovery has to have at least. */
 extern void wa_plan_parameters(WaPlanCatalog *catalog, const WaRestorePlan *plan, StringInfo lines);
 

@@ -30,9 +30,11 @@
 #include "plan_internal.h"
 
 #define FILE_COLUMNS 7
+#define TABLESPACE_COLUMNS 3
 #define FETCH_ROWS 1000
 
 PG_FUNCTION_INFO_V1(wa_files_of_plan);
+PG_FUNCTION_INFO_V1(wa_tablespaces_of_plan);
 PG_FUNCTION_INFO_V1(wa_renew_plan);
 PG_FUNCTION_INFO_V1(wa_release_plan);
 
@@ -159,6 +161,26 @@ wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 	return gids;
 }
 
+List *
+wa_plan_tablespaces(WaPlanCatalog *c, const WaRestorePlan *plan)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4ARRAYOID, PG_LSNARRAYOID, PG_LSNOID, PG_LSNOID};
+	Datum values[6];
+	List *locations = NIL;
+
+	values[0] = CStringGetTextDatum(c->source);
+	values[1] = Int64GetDatum((int64) c->sysid);
+	path_arrays(&plan->path, &values[2], &values[3]);
+	values[4] = LSNGetDatum(plan->start_lsn);
+	values[5] = LSNGetDatum(plan->stop_lsn);
+	wa_plan_query("SELECT m.location FROM walarchive.tablespaces_made($1, $2, $3, $4, $5, $6) m",
+				  6, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		locations = lappend(locations, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	SPI_freetuptable(SPI_tuptable);
+	return locations;
+}
+
 void
 wa_plan_parameters(WaPlanCatalog *c, const WaRestorePlan *plan, StringInfo lines)
 {
@@ -276,11 +298,11 @@ plan_source(FunctionCallInfo fcinfo)
 	return source;
 }
 
-/* walarchive.plan_files(plan_id) */
-Datum
-wa_files_of_plan(PG_FUNCTION_ARGS)
+/* Rows of 'columns' that a query with the plan's number has. */
+static void
+rows_of_plan(FunctionCallInfo fcinfo, int columns, const char *query)
 {
-	ReturnSetInfo *rsinfo = wa_begin_rows(fcinfo, FILE_COLUMNS);
+	ReturnSetInfo *rsinfo = wa_begin_rows(fcinfo, columns);
 	Oid types[] = {INT8OID};
 	Datum values[1];
 	Oid saved_user;
@@ -290,8 +312,7 @@ wa_files_of_plan(PG_FUNCTION_ARGS)
 	(void) plan_source(fcinfo);
 	values[0] = PG_GETARG_DATUM(0);
 	wa_become_owner(&saved_user, &saved_context);
-	portal = SPI_cursor_open_with_args(NULL, "SELECT f.* FROM walarchive.files_of_plan($1) f",
-									   1, types, values, NULL, false, 0);
+	portal = SPI_cursor_open_with_args(NULL, query, 1, types, values, NULL, false, 0);
 	for (;;)
 	{
 		uint64 count;
@@ -312,6 +333,26 @@ wa_files_of_plan(PG_FUNCTION_ARGS)
 	}
 	SPI_cursor_close(portal);
 	wa_become_user(saved_user, saved_context);
+}
+
+/* walarchive.plan_files(plan_id) */
+Datum
+wa_files_of_plan(PG_FUNCTION_ARGS)
+{
+	rows_of_plan(fcinfo, FILE_COLUMNS, "SELECT f.* FROM walarchive.files_of_plan($1) f");
+	return (Datum) 0;
+}
+
+/* walarchive.plan_tablespaces(plan_id) */
+Datum
+wa_tablespaces_of_plan(PG_FUNCTION_ARGS)
+{
+	StaticAssertStmt(TABLESPACE_COLUMNS <= FILE_COLUMNS, "rows_of_plan has room for them");
+	rows_of_plan(fcinfo, TABLESPACE_COLUMNS,
+				 "SELECT m.tablespace, m.location, m.start_lsn FROM walarchive.plan p "
+				 "CROSS JOIN LATERAL walarchive.tablespaces_made(p.source, p.system_identifier, p.timelines, p.begins, "
+				 "p.start_lsn, p.stop_lsn) m "
+				 "WHERE p.id OPERATOR(pg_catalog.=) $1 ORDER BY m.start_lsn");
 	return (Datum) 0;
 }
 

@@ -267,6 +267,23 @@ send_parameters(Indexing *index, const WaWalRecord *record, const WaWalEvent *ev
 	wa_out_message(index->out, WA_MSG_PARAMETERS, &m, sizeof(m), NULL, 0);
 }
 
+/* One without a path lies in the data directory, wherever that is. */
+static void
+send_tablespace(Indexing *index, const WaWalRecord *record, const WaWalEvent *event)
+{
+	WaMsgTablespace m;
+
+	if (event->u.object.path_len == 0)
+		return;
+	memset(&m, 0, sizeof(m));
+	m.tli = index->walk.tli;
+	m.start_lsn = record->start_lsn;
+	m.tablespace = event->u.object.tablespace;
+	/* no server makes a longer one */
+	m.path_len = Min(event->u.object.path_len, MAXPGPATH);
+	wa_out_message(index->out, WA_MSG_TABLESPACE, &m, sizeof(m), event->u.object.path, m.path_len);
+}
+
 static void
 send_destruction(void *arg, const WaMsgDestruction *destruction,
 				 const WaRelFile *files, const Oid *relations)
@@ -388,6 +405,9 @@ index_record(void *arg, const WaWalRecord *record)
 			break;
 		case WA_EVENT_PARAMETER_CHANGE:
 			send_parameters(index, record, &event);
+			break;
+		case WA_EVENT_TABLESPACE_CREATE:
+			send_tablespace(index, record, &event);
 			break;
 		default:
 			break;

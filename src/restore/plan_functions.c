@@ -37,6 +37,7 @@ typedef struct Planned
 	int64 id; /* 0: none */
 	char *backup;
 	List *prepared;
+	List *tablespaces;
 	char *settings;
 	char *hint;
 	char *report;
@@ -163,6 +164,7 @@ make_plan(FunctionCallInfo fcinfo)
 		wa_plan_parameters(catalog, plan, &settings);
 		p->settings = settings.data;
 		p->prepared = wa_plan_prepared(catalog, plan);
+		p->tablespaces = wa_plan_tablespaces(catalog, plan);
 		p->id = wa_plan_store(catalog, plan, wa_target_text(&p->target), p->prepared, p->settings,
 							  PG_ARGISNULL(9) ? NULL : PG_GETARG_INTERVAL_P(9));
 	}
@@ -178,6 +180,7 @@ make_plan(FunctionCallInfo fcinfo)
 	facts.segment_size = wa_plan_segment_size(catalog);
 	facts.id = p->id;
 	facts.prepared = p->prepared;
+	facts.tablespaces = p->tablespaces;
 	facts.settings = p->settings;
 	p->hint = wa_plan_hint(&facts);
 	p->report = wa_plan_report_text(&facts);

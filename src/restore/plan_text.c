@@ -235,6 +235,16 @@ wa_plan_hint(const WaPlanFacts *f)
 			append_sentence(&s, "prepared transactions are open there and keep their locks until COMMIT PREPARED or ROLLBACK PREPARED");
 		if (!plan->has_commit)
 			append_sentence(&s, "no commit is replayed: what there is comes with the backup");
+		if (f->tablespaces != NIL)
+		{
+			StringInfoData made;
+			ListCell *lc;
+
+			initStringInfo(&made);
+			foreach (lc, f->tablespaces)
+				appendStringInfo(&made, "%s\"%s\"", made.len > 0 ? ", " : "", (char *) lfirst(lc));
+			append_sentence(&s, psprintf("recovery makes a tablespace in %s itself, as its WAL says", made.data));
+		}
 		return s.len > 0 ? s.data : NULL;
 	}
 	append_sentence(&s, wa_clean_text(plan->text));

@@ -26,6 +26,7 @@ typedef struct WaPlanFacts
 	uint32 segment_size; /* bytes */
 	int64 id;            /* 0: it was not kept */
 	List *prepared;      /* gids */
+	List *tablespaces;   /* directories of those that recovery makes anew */
 	const char *settings;
 } WaPlanFacts;
 
