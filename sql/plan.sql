@@ -347,6 +347,8 @@ CREATE ROLE regress_wa_planner;
 SELECT walarchive.grant_read('made-up', 'regress_wa_planner');
 SET ROLE regress_wa_planner;
 SELECT feasible, plan_id IS NOT NULL AS kept FROM walarchive.plan_restore('made-up', target_timeline => 2);
+SELECT plan_id AS mine FROM walarchive.plan_restore('made-up', target_timeline => 2) \gset
+SELECT (SELECT count(*) > 0 FROM walarchive.plan_files(:mine)) AS files, (SELECT count(*) FROM walarchive.plan_tablespaces(:mine)) AS tablespaces;
 RESET ROLE;
 SELECT created_by, max(id) AS plan FROM walarchive.plan GROUP BY created_by ORDER BY max(id) DESC LIMIT 1 \gset
 SELECT :'created_by';
