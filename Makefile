@@ -17,6 +17,7 @@ SCHEMA = schema/header.sql \
 	schema/relations.sql \
 	schema/index.sql \
 	schema/decode.sql \
+	schema/read_grant.sql \
 	schema/backup.sql \
 	schema/window.sql \
 	schema/backup_catalog.sql \

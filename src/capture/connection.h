@@ -100,6 +100,9 @@ extern void wa_identify(WaConnection *connection);
 pg_noreturn extern void wa_raise_result(WaConnection *connection, PGresult *result,
 										WaCause cause, const char *action);
 
+/* Raise that the server's answer to 'command' makes no sense. */
+pg_noreturn extern void wa_bad_answer(WaConnection *connection, const char *command);
+
 /* True if 'result' is an error with this SQLSTATE, of five characters. */
 extern bool wa_result_is(const PGresult *result, const char *sqlstate);
 
