@@ -180,7 +180,8 @@ if wanted tap; then
 			die "the fault injection library does not build"
 		}
 		rc=0
-		as_user env "PROVE_TESTS=${tests[*]}" "${make[@]}" installcheck REGRESS= "PROVE_FLAGS=--jobs $jobs --timer" \
+		# a condition that comes about in the end is waited for, however slow the machine is
+		as_user env "PROVE_TESTS=${tests[*]}" "PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-300}" "${make[@]}" installcheck REGRESS= "PROVE_FLAGS=--jobs $jobs --timer" \
 			"PROVE_TESTS=${tests[*]}" 2>&1 | tee logs/tap || rc=${PIPESTATUS[0]}
 		mapfile -t bad_tests < <(sed -nE 's#^(t/[^ ]+\.pl) +\((Wstat|.*Failed).*#\1#p' logs/tap | sort -u)
 		bad=${#bad_tests[@]}

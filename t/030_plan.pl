@@ -14,6 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
+use WalRestore qw(wait_decoded);
 
 my $host = new_archive_host('archive');
 my $primary = new_primary('primary', conf => "max_prepared_transactions = 10\nautovacuum = off\n");
@@ -83,6 +84,7 @@ my $drop = commit('DROP TABLE orders');
 my $after_drop = commit('INSERT INTO t VALUES (9)');
 
 # --- each commit and abort in the archive, by its number and its place ---
+wait_decoded($host, $primary);
 $p = planned();
 is("$p->{feasible} $p->{last_commit_xid}", "t $after_drop", 'the end of the archive is what has been committed last');
 my @commits = map { [ split(/\|/) ] } split(/\n/,
@@ -163,9 +165,15 @@ for my $i (1 .. 20)
 {
 	my $mark = commit("INSERT INTO t VALUES (-$i)");
 	wait_archived($host, 'prod', $primary);
-	$p = planned();
-	$feasible++ if $p->{feasible} eq 't' && planned("target_xid => '$mark'")->{feasible} eq 't';
-	note("$p->{reason} $p->{hint}") if $p->{feasible} ne 't';
+	# a plan waits for the indexer, but not for ever
+	my $asked = sub {
+		my ($target) = @_;
+		my $found;
+		wait_for('the indexer', sub { $found = planned($target); $found->{reason} ne 'not_indexed' });
+		note("$found->{reason} $found->{hint}") if $found->{feasible} ne 't';
+		return $found->{feasible} eq 't';
+	};
+	$feasible++ if $asked->() && $asked->("target_xid => '$mark'");
 }
 is($feasible, 20, 'what is archived can be planned for at once, however busy the server is');
 $primary->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $$DO%$$ AND pid <> pg_backend_pid()');

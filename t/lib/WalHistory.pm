@@ -433,6 +433,7 @@ sub make
 	if ($end > 0)
 	{
 		$self->{node}->stop($end == 1 ? 'fast' : 'immediate');
+		wait_for('the end to be seen', sub { stat_of($self->{host}, $self->{name}, 'state') ne 'streaming' });
 		$self->tell('stopped, ' . ($end == 1 ? 'fast' : 'immediate'));
 	}
 	$self->indexed;
