@@ -361,7 +361,15 @@ BEGIN
 	INSERT INTO walarchive.decode_progress AS d
 		(source, system_identifier, timeline, next_lsn, need_lsn, resync, exhausted, state,
 		 commit_lsn, commit_xid, commit_time)
-	VALUES (p_source, p_system_identifier, p_timeline, p_next, p_need, p_resync, p_exhausted, p_state,
+	-- a segment that nobody writes to may be written to again, by the next byte on
+	VALUES (p_source, p_system_identifier, p_timeline, p_next,
+			CASE WHEN p_exhausted AND (SELECT s.state = 'partial'
+									   FROM walarchive.segment s
+									   WHERE s.source = p_source AND s.system_identifier = p_system_identifier
+										AND s.timeline = p_timeline AND s.start_lsn <= p_next
+									   ORDER BY s.start_lsn DESC LIMIT 1)
+				 THEN least(p_need, p_next + 1::numeric) ELSE p_need END,
+			p_resync, p_exhausted, p_state,
 			p_commit_lsn, p_commit_xid, p_commit_time)
 	ON CONFLICT (source, system_identifier, timeline) DO UPDATE
 		SET next_lsn = excluded.next_lsn,
