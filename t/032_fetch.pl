@@ -430,7 +430,8 @@ my $tli = hex(substr($standby->safe_psql('postgres', 'SELECT pg_walfile_name(pg_
 is($tli, 2, 'a standby that sees no histories is promoted');
 unlink("$wal/00000002.history");
 sql("SELECT walarchive.alter_source('prod', conninfo => '" . conninfo($standby) . "')");
-wait_for('the archive to follow', sub { stat_of($host, 'prod', 'received_tli') eq '2' });
+# (the position is the old timeline's until the new one is streamed)
+wait_timeline($host, 'prod', 2);
 wait_archived($host, 'prod', $standby);
 my ($fork) = read_file_bytes("$wal/00000002.history") =~ /^1\t(\S+)/m;
 my $parent = name_of(1, segment_of($fork));
