@@ -55,7 +55,8 @@ foreach my $point (@points)
 		"SELECT state = 'streaming' AND pid <> $pid FROM walarchive.stat_receiver WHERE source = 'prod'")
 	  or BAIL_OUT("$point: streaming does not come back");
 	wait_archived($host, 'prod', $primary);
-	is(compare_finished($wal, $primary), scalar(wal_files($wal)),
+	my @finished = wal_files($wal);
+	is(compare_finished($wal, $primary, @finished), scalar(@finished),
 		"$point: finished segments equal the primary's");
 }
 
