@@ -302,6 +302,10 @@ my $hba = slurp_file($host->data_dir . '/pg_hba.conf');
 append_to_file($host->data_dir . '/pg_hba.new', "local all reader scram-sha-256\nhostssl all all all scram-sha-256\n$hba");
 rename($host->data_dir . '/pg_hba.new', $host->data_dir . '/pg_hba.conf') or die "rename: $!";
 $host->reload;
+# a connection of before the reload would be let in
+wait_for('the rules to be in force', sub {
+	!IPC::Run::run([ 'psql', '-X', '-w', '-h', $host->host, '-p', $host->port, '-U', 'reader', '-d', 'postgres', '-c', 'SELECT 1' ],
+		'<', \undef, '>', \my $out, '2>', \my $said) }) or BAIL_OUT('everybody is let in');
 refused('a role that needs a password', 3, qr/password/, @archive, '-U', 'reader', '-w');
 {
 	local $ENV{PGPASSWORD} = 'secret';

@@ -112,7 +112,9 @@ ok( wait_for('the event',
 	'created again: an event tells of it');
 
 # 4. DROP DATABASE
-$host->safe_psql('postgres', 'DROP DATABASE wadb');
+# an indexer that has work to do is connected to it
+ok(wait_for('the indexer to leave', sub { $host->psql('postgres', 'DROP DATABASE wadb', stderr => \my $said) == 0 }),
+	'the database is dropped');
 expect_wal('dropped database');
 $host->safe_psql('postgres', 'CREATE DATABASE wadb');
 $host->safe_psql('wadb', 'CREATE EXTENSION walarchive');
@@ -184,7 +186,7 @@ expect_wal('second host');
 is($second->safe_psql('wadb', 'SELECT name FROM walarchive.source'), 'prod',
 	'second host: has the source in its catalog');
 $second->stop;
-ok(process_gone($old), 'the first postmaster is gone');
+ok(wait_for('the first postmaster', sub { process_gone($old) }), 'the first postmaster is gone');
 $host->{_pid} = undef;
 
 # 8. too few worker slots
@@ -219,8 +221,9 @@ ok( wait_for('three sources to stream',
 	'fewer sources allowed: three stream');
 is( $host->safe_psql('wadb', "SELECT state, cause FROM walarchive.stat_receiver WHERE state <> 'streaming'"),
 	'waiting|no_worker', 'fewer sources allowed: the fourth says why not');
-is( $host->safe_psql('wadb', qq(SELECT severity, message, hint FROM walarchive.health WHERE "check" = 'receiver' AND severity <> 'ok')),
-	'critical|not archived: there are more sources than walarchive.max_sources (3)|Raise walarchive.max_sources, and max_worker_processes by as much, and restart the server.',
+ok( wait_for('the health',
+		sub { $host->safe_psql('wadb', qq(SELECT severity, message, hint FROM walarchive.health WHERE "check" = 'receiver' AND severity <> 'ok'))
+			  eq 'critical|not archived: there are more sources than walarchive.max_sources (3)|Raise walarchive.max_sources, and max_worker_processes by as much, and restart the server.' }),
 	'fewer sources allowed: health says so and what to do');
 $host->append_conf('postgresql.conf', "walarchive.max_sources = 8\n");
 $host->restart;
