@@ -18,6 +18,7 @@ use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
 use WalArchive;
+use WalRestore qw(wait_decoded);
 
 my $size = 1024 * 1024;
 my $quiet = q(
@@ -141,12 +142,15 @@ for my $name (@files)
 	is(fetch($name), 0, "$name comes") or diag($said);
 	is(fetched(), read_file_bytes("$wal/$name"), 'as it is in the archive');
 }
+# more may come meanwhile: a snapshot of transactions
+my $flushed = hex((split('/', stat_of($host, 'prod', 'flushed_lsn')))[1]) % $size;
+my $there = substr(read_file_bytes("$wal/$open.partial"), 0, $flushed);
 is(fetch($open), 0, 'the open one comes');
 my $bytes = fetched();
-(my $there = read_file_bytes("$wal/$open.partial")) =~ s/\0+\z//;
 is(length($bytes), $size, 'as a whole segment');
 is(substr($bytes, 0, length($there)), $there, 'with what is flushed');
-ok(substr($bytes, length($there)) !~ /[^\0]/, 'and zeros behind it');
+(my $got = $bytes) =~ s/\0+\z//;
+is($got, substr(read_file_bytes("$wal/$open.partial"), 0, length($got)), 'and zeros behind it');
 $primary->safe_psql('postgres', 'INSERT INTO t VALUES (2)');
 wait_archived($host, 'prod', $primary);
 is(fetch($open), 0, 'once more');
@@ -369,6 +373,8 @@ $copy->stop;
 
 note 'a hole is not the end';
 $hole = name_of(1, segment_of($primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()')) - 3);
+wait_decoded($host, $primary);
+wait_catalog($hole);
 damage_file($hole, sub { unlink($_[0]) });
 $copy = new_copy();
 ok(!$copy->start(fail_ok => 1) || wait_for('the copy to stop', sub { !-e $copy->data_dir . '/postmaster.pid' }),
@@ -396,9 +402,11 @@ ok(caught_up($standby, $rows), 'it has everything');
 ok(wait_for('it to stream', sub { $primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_replication WHERE application_name = '" . $standby->name . "' AND state = 'streaming'") eq '1' }), 'and streams');
 $standby->stop;
 load(8);
-$primary->safe_psql('postgres', 'CHECKPOINT');
 my $gone = name_of(1, segment_of($primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()')) - 8);
-ok(!-e $primary->data_dir . "/pg_wal/$gone", 'WAL that the standby needs is no longer on the primary');
+# it goes when the archive has told that it has it
+ok(wait_for('a checkpoint', sub {
+	$primary->safe_psql('postgres', 'CHECKPOINT');
+	return !-e $primary->data_dir . "/pg_wal/$gone" }), 'WAL that the standby needs is no longer on the primary');
 $standby->start;
 ok(caught_up($standby, $rows), 'it comes from the archive');
 $standby->stop;
@@ -412,6 +420,9 @@ my $offset = -s $standby->logfile;
 ok(wait_for('it to ask in vain', sub { substr(slurp_file($standby->logfile), $offset) =~ /connection to server/ }), 'the archive host is away, too');
 is($standby->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', 'it waits');
 $host->start;
+# with nobody there the open segment is read as if it were the last
+ok(wait_for('the indexer', sub { sql(q(SELECT exhausted FROM walarchive.decode_progress WHERE source = 'prod' AND timeline = 1)) eq 't' }),
+	'all that there is has been read');
 
 note 'behind a fork there is another timeline';
 # what the old primary has, and the new one has not
@@ -420,7 +431,7 @@ wait_streaming($host, 'prod');
 my $before = $primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
 $standby->stop;
 $primary->safe_psql('postgres', 'INSERT INTO t VALUES (-1)');
-wait_archived($host, 'prod', $primary);
+wait_decoded($host, $primary);
 $primary->stop('immediate');
 $standby->append_conf('postgresql.conf', "restore_command = ''\nprimary_conninfo = ''\n");
 $standby->start;
@@ -432,7 +443,7 @@ unlink("$wal/00000002.history");
 sql("SELECT walarchive.alter_source('prod', conninfo => '" . conninfo($standby) . "')");
 # (the position is the old timeline's until the new one is streamed)
 wait_timeline($host, 'prod', 2);
-wait_archived($host, 'prod', $standby);
+my $forked_lsn = wait_archived($host, 'prod', $standby);
 my ($fork) = read_file_bytes("$wal/00000002.history") =~ /^1\t(\S+)/m;
 my $parent = name_of(1, segment_of($fork));
 my $child = name_of(2, segment_of($fork));
@@ -442,6 +453,8 @@ ok(substr(read_file_bytes(-e "$wal/$parent" ? "$wal/$parent" : "$wal/$parent.par
 is(as_role('restorer', "SELECT valid_bytes FROM walarchive.wal_file('prod', '$parent')"), $fork_offset, 'it is not served');
 ok(wait_for('both timelines in the catalog', sub {
 	sql(q(SELECT count(*) FROM walarchive.timeline WHERE source = 'prod' AND timeline = 2 AND parent_timeline = 1)) eq '1' }), 'the catalog knows the fork');
+ok(wait_for('both to be indexed', sub {
+	sql(qq(SELECT max(to_lsn) >= '$forked_lsn' FROM walarchive.wal_run WHERE source = 'prod' AND timeline = 2)) eq 't' }), 'and has read both');
 my $plan1 = sql(q(SELECT plan_id FROM walarchive.plan_restore('prod', target_timeline => 1)));
 my $plan2 = sql(q(SELECT plan_id FROM walarchive.plan_restore('prod', target_timeline => 2)));
 sub planned { return as_role('restorer', "SELECT state || coalesce(' ' || valid_bytes, '') FROM walarchive.wal_file('prod', '$_[1]', $_[0])"); }
@@ -469,7 +482,8 @@ $copy->stop;
 # the child's copy of the fork's segment is gone
 $standby->safe_psql('postgres', 'SELECT pg_switch_wal()');
 switch_wal($standby, 1);
-wait_archived($host, 'prod', $standby);
+wait_decoded($host, $standby);
+wait_catalog($child);
 damage_file($child, sub { unlink($_[0]) });
 is(state_of($child), 'missing', 'without its first segment the new timeline is not to be had');
 $copy = new_copy(timeline => 2);
