@@ -50,7 +50,10 @@ copy_wal() {
 		name=${file##*/}
 		case $name in
 		*.history | ????????????????????????) cp "$file" "$to/$name" ;;
-		????????????????????????.partial) [[ -e ${file%.partial} ]] || cp "$file" "$to/${name%.partial}" ;;
+		????????????????????????.partial)
+			# it may get its final name meanwhile
+			[[ -e ${file%.partial} ]] || cp "$file" "$to/${name%.partial}" 2>/dev/null || cp "${file%.partial}" "$to/${name%.partial}"
+			;;
 		esac
 	done
 	chown -R --reference="$(outside "$primary_major")" "$to"
@@ -99,6 +102,7 @@ started() { # name, what
 catalogued() { # label, kind, what, from a standby
 	local from ranges
 	from=$(stored "$1")
+	wait_for host "SELECT count(*) = 1 FROM walarchive.backup WHERE label = '$1' AND state <> 'waiting'" "the catalog to know $1"
 	is "$3: usable, and of the right version" \
 		"$(value host "SELECT state, reason, kind, server_version / 10000, from_standby FROM walarchive.backup WHERE label = '$1'")" "usable||$2|$primary_major|${4:-f}"
 	ranges=$(perl -0777 -MJSON::PP -ne 'print join ",", map { $_->{Timeline} . "|" . $_->{"Start-LSN"} . "|" . $_->{"End-LSN"} } @{ decode_json($_)->{"WAL-Ranges"} }' \

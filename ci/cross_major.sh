@@ -115,11 +115,11 @@ configure() { # node, then lines of configuration
 }
 start() { # node
 	local major=${major_of[$1]}
-	at "$major" pg_ctl -D "${work_of[$major]}/$1" -l "${work_of[$major]}/$1.log" -t 120 -w start >/dev/null ||
+	at "$major" pg_ctl -D "${work_of[$major]}/$1" -l "${work_of[$major]}/$1.log" -t 300 -w start >/dev/null ||
 		die "$1 ($major) does not start: $(tail -n 20 "$(outside "$major")/$1.log")"
 }
 stop() { # node, mode
-	at "${major_of[$1]}" pg_ctl -D "${work_of[${major_of[$1]}]}/$1" -m "${2:-fast}" -w stop >/dev/null
+	at "${major_of[$1]}" pg_ctl -D "${work_of[${major_of[$1]}]}/$1" -m "${2:-fast}" -t 300 -w stop >/dev/null
 }
 make_server() { # node, major, segment size in MB, then lines of configuration
 	local node=$1 major=$2 segment=$3
@@ -160,9 +160,9 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 wait_for() { # node, query that answers t, what for
-	local until=$((SECONDS + 180))
+	local until=$((SECONDS + 300))
 	until [[ $(value "$1" "$2") == t ]]; do
-		((SECONDS < until)) || die "waited three minutes for $3: $(value host "SELECT concat_ws(' | ', state, cause, last_error, flushed_lsn, decoded_lsn) FROM walarchive.stat_receiver")"
+		((SECONDS < until)) || die "waited five minutes for $3: $(value host "SELECT concat_ws(' | ', state, cause, last_error, flushed_lsn, decoded_lsn) FROM walarchive.stat_receiver")"
 		sleep 0.1
 	done
 }

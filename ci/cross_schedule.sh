@@ -36,6 +36,7 @@ cross_schedule() {
 
 	# a standby with nothing to do
 	value host "SELECT walarchive.unschedule_backups('prod')" >/dev/null
+	wait_for host "SELECT count(*) = 0 FROM walarchive.backup_plan()" "the launcher to know"
 	wait_for host "SELECT count(*) = 0 FROM walarchive.stat_progress_backup" "the last one to end"
 	at "$primary_major" pg_basebackup -h 127.0.0.1 -p "${port_of[primary]}" -U postgres -D "${work_of[$primary_major]}/standby" -R -c fast
 	# shellcheck disable=SC2034,SC2004 # an associative array of ci/cross_major.sh

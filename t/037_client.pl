@@ -154,7 +154,8 @@ is($code, 0, 'a connection string will do');
 # --- backups ---
 ($code, $out, $err) = ask('backup', '--source=prod', '--label=one', '--compress=gzip:1', "--annotation=it's mine", '--max-rate=100MB');
 is("$code $out", "0 one\n", 'a backup is taken, and its label is all that is printed') or diag($err);
-is(value(q(SELECT state, compression, annotation FROM walarchive.backup WHERE label = 'one')), "usable|gzip|it's mine", '... as was said');
+ok(wait_for('its row', sub { value(q(SELECT state, compression, annotation FROM walarchive.backup WHERE label = 'one')) eq "usable|gzip|it's mine" }),
+	'... as was said');
 ($code, $out, $err) = ask('backup', '--source=prod', '--json');
 my $taken = json($out);
 is("$code $taken->{source} $taken->{kind}", '0 prod full', 'another one, in JSON');

@@ -141,7 +141,7 @@ foreach my $drop_slot (qw(true false))
 		$host->safe_psql('postgres',
 			"SELECT walarchive.drop_source('gone', drop_slot => $drop_slot, delete_files => $delete_files)");
 		ok(wait_gone('gone'), "$what: the source goes");
-		ok(process_gone($gone_pid), "$what: its receiver has gone");
+		ok(wait_for('its receiver', sub { process_gone($gone_pid) }), "$what: its receiver has gone");
 		is(slots($other), $drop_slot eq 'true' ? 'walarchive_b_2' : 'walarchive_b_2 walarchive_gone', "$what: slots");
 		is(join(' ', glob("$host->{wa_directory}/.deleted*")), '', "$what: nothing is left half deleted");
 		if ($delete_files eq 'true')
@@ -213,13 +213,20 @@ wait_archived($host, 'adopted', $primary);
 my $adopted = wal_dir($host, 'adopted');
 is(scalar(grep { same_file("$rw_dir/$_", "$adopted/$_") } @theirs),
 	scalar(@theirs), 'pg_receivewal: its segments are kept as they were');
-is(compare_finished($adopted, $primary), scalar(wal_files($adopted)),
+my @finished = wal_files($adopted);
+is(compare_finished($adopted, $primary, @finished), scalar(@finished),
 	"pg_receivewal: all segments equal the primary's");
 cmp_ok(scalar(wal_files($adopted)), '>=', @theirs + 3, 'pg_receivewal: streaming went on');
 ok(wait_indexed('adopted'), 'pg_receivewal: the catalog has them all');
 is($host->safe_psql('postgres', "SELECT count(*) FROM walarchive.gap WHERE source = 'adopted'"), '0', 'pg_receivewal: no gap');
 
 # 8. the catalog is an index of the files
+# the open segment among them: a snapshot of transactions must not be its first record, just now
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+wait_archived($host, 'prod', $primary);
+ok( wait_for('the open segment',
+		sub { $host->safe_psql('postgres', "SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND state = 'partial'") eq '1' }),
+	'rescan: the open segment is known');
 ok(wait_indexed('prod'), 'rescan: the catalog is up to date before');
 my $before = catalog('prod');
 my $rows = $host->safe_psql('postgres', "SELECT count(*) FROM walarchive.segment WHERE source = 'prod'");
