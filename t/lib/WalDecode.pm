@@ -15,8 +15,9 @@ our @EXPORT = qw(lsn_number lsn_text output_of parse_lines same_records);
 
 # ---- the protocol ----
 
+# in the order of WaMessageType
 my @type = qw(NONE HELLO END PROGRESS DAMAGE SEGMENT FILE XACT DESTRUCTION RESTORE_POINT CHECKPOINT RECOVERY_END
-  PARAMETERS RECORD STATS FOUND);
+  PARAMETERS TABLESPACE RECORD STATS FOUND);
 
 # The structs as a 64-bit compiler lays them out.
 my %struct = (
