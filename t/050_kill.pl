@@ -3,8 +3,7 @@
 # moments, 20 times, while clients commit synchronously.  No commit that a
 # client was told of may be missing from a restore from the archive, the open
 # segment included, and streaming has to be back within 3 s of the killed
-# server accepting connections again (more often than not: the machine that the
-# tests run on may be busy just then).
+# server accepting connections again.
 use strict;
 use warnings;
 
@@ -65,7 +64,7 @@ sub look
 	return split /\|/, $row;
 }
 
-my %took = map { $_ => [] } qw(receiver archive primary);
+my %worst = (receiver => 0, archive => 0, primary => 0);
 my $acked_before = 0;
 foreach my $n (1 .. $kills)
 {
@@ -112,20 +111,17 @@ foreach my $n (1 .. $kills)
 	# a primary's death is no reason for the receiver to die
 	($kind eq 'primary' ? \&is : \&isnt)->($new_pid, $pid, "kill $n: pid of the receiver");
 	my $seconds = $back - $up;
-	push @{ $took{$kind} }, $seconds;
-	note(sprintf('kill %d (%s): streaming again after %.2f s', $n, $kind, $seconds));
+	$worst{$kind} = $seconds if $seconds > $worst{$kind};
+	cmp_ok($seconds, '<', $limit,
+		sprintf('kill %d (%s): streaming again after %.2f s', $n, $kind, $seconds));
 
 	# commits go on
 	wait_for("commits after kill $n", sub { acknowledged($writers) > $acked_before })
 	  or BAIL_OUT('commits do not go on');
 	$acked_before = acknowledged($writers);
 }
-foreach my $kind (sort keys %took)
-{
-	my @times = sort { $a <=> $b } @{ $took{$kind} };
-	cmp_ok($times[ $#times / 2 ], '<', $limit,
-		sprintf('%s: streaming again after %.2f s, at most %.2f s', $kind, @times[ $#times / 2, -1 ]));
-}
+diag(sprintf('longest time to streaming: receiver %.2f s, archive host %.2f s, primary %.2f s',
+		@worst{qw(receiver archive primary)}));
 
 stop_writers($writers);
 my @ids = acknowledged($writers);
