@@ -7,8 +7,7 @@
  * WAL is served by the same rules as on the archive host: nothing of a stray
  * timeline, of a parent's segment nothing behind the fork, a partial segment
  * completed with zeros, every history.  "Absent" is said only of what is known
- * not to exist.  What a file's bytes say is checked as far as its first page;
- * checksums are for the planner, and for recovery itself.
+ * not to exist.  A finished file that is read has to be what was archived.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +26,7 @@ dir_close(Archive *archive)
 	DirArchive *d = (DirArchive *) archive;
 
 	archive_dir_forget(d);
+	archive_dir_forget_sums(d);
 	if (d->opened)
 		wa_dir_close(&d->dir);
 	pg_free(d->path);
@@ -399,6 +399,23 @@ show_bytes(DirArchive *d, const ArchiveReader *reader, const ArchiveRead *read, 
 	return ARCHIVE_OK;
 }
 
+/*
+ * A file that was finished has its checksum, which the reader compares; of one
+ * without, and where only a part counts, the records are looked at.  What an
+ * open one holds may end anywhere.
+ */
+static ArchiveStatus
+check_wal(DirArchive *d, const WaWalFile *file, WalFileInfo *info)
+{
+	if (file->fd < 0 || file->partial)
+		return ARCHIVE_OK;
+	if (info->state == WAL_FILE_PRESENT)
+		archive_dir_find_sum(d, file->name, info);
+	if (info->sha256[0] != '\0' || file->tli == 0)
+		return ARCHIVE_OK;
+	return archive_dir_check_segment(d, file->tli, file->start, file->start + info->valid, info);
+}
+
 static ArchiveStatus
 read_wal(DirArchive *d, const ArchiveReader *reader, const ArchiveRead *read, char *buffer)
 {
@@ -406,6 +423,10 @@ read_wal(DirArchive *d, const ArchiveReader *reader, const ArchiveRead *read, ch
 	WalFileInfo info;
 	ArchiveStatus status = find_wal(d, read->name, &file, &info);
 
+	if (status == ARCHIVE_OK)
+		status = check_wal(d, &file, &info);
+	if (status == ARCHIVE_OK && info.state == WAL_FILE_DAMAGED)
+		wa_file_close(&file);
 	if (status == ARCHIVE_OK && reader->begin != NULL && !reader->begin(reader->arg, read, &info))
 		status = ARCHIVE_STOPPED;
 	if (status == ARCHIVE_OK && file.fd >= 0)

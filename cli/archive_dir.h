@@ -3,7 +3,8 @@
  * archive_dir.h
  *	  What the files of the bare-directory implementation share:
  *	  archive_dir.c serves files, archive_dir_scan.c knows what there is,
- *	  archive_dir_walk.c reads WAL, archive_dir_plan.c plans.
+ *	  archive_dir_walk.c reads WAL, archive_dir_sums.c has its checksums,
+ *	  archive_dir_plan.c plans.
  *
  * Nothing is ever written.  The directory is that of an archive host, which may
  * be dead or alive, or one as pg_receivewal leaves it, without backups.
@@ -57,6 +58,7 @@ typedef struct DirArchive
 	char wal_path[MAXPGPATH];
 	char backup_path[MAXPGPATH]; /* empty: it has none */
 	char sums_path[MAXPGPATH];   /* empty: it has none */
+	FILE *sums;                  /* NULL: not open */
 	uint64 system_identifier;
 	uint32 segment_size; /* bytes */
 	int server_version;  /* 0: not known */
@@ -143,6 +145,20 @@ extern WaSearchStatus archive_dir_check(DirArchive *d, const WaPlanRange *range,
 /* How far the WAL of timeline 'tli' goes that begins with its segment at 'start'. */
 extern ArchiveStatus archive_dir_find_end(DirArchive *d, TimeLineID tli, XLogRecPtr begin,
 										  XLogRecPtr start, XLogRecPtr *end, bool *bad);
+
+/*
+ * Read the records of the segment at 'start' in the file of timeline 'tli', which
+ * is on the path in use, up to 'until'.  If one is damaged, 'info' gets that
+ * state, and how.
+ */
+extern ArchiveStatus archive_dir_check_segment(DirArchive *d, TimeLineID tli, XLogRecPtr start, XLogRecPtr until,
+											   WalFileInfo *info);
+
+/* ---- archive_dir_sums.c ---- */
+
+/* Put what wal.sha256 has of the finished file 'name' into 'info'; nothing if it has no line. */
+extern void archive_dir_find_sum(DirArchive *d, const char *name, WalFileInfo *info);
+extern void archive_dir_forget_sums(DirArchive *d);
 
 /* ---- archive_dir_plan.c ---- */
 

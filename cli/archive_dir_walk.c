@@ -385,3 +385,48 @@ archive_dir_find_end(DirArchive *d, TimeLineID tli, XLogRecPtr begin, XLogRecPtr
 	pg_free(walk);
 	return status;
 }
+
+ArchiveStatus
+archive_dir_check_segment(DirArchive *d, TimeLineID tli, XLogRecPtr start, XLogRecPtr until, WalFileInfo *info)
+{
+	WaWalk *walk = pg_malloc(sizeof(WaWalk));
+	WaPathEntry *entry = pg_malloc(d->path->count * sizeof(WaPathEntry));
+	ArchiveStatus status = ARCHIVE_OK;
+
+	wa_walk_init(walk);
+	/* up to this timeline: of a segment that more than one has entered the newest one's file would be read */
+	do
+	{
+		const WaTimelineEntry *from = &d->path->entry[walk->path_len];
+
+		entry[walk->path_len++] = (WaPathEntry){from->tli, from->begin};
+	} while (entry[walk->path_len - 1].tli != tli && walk->path_len < d->path->count);
+	walk->dir = &d->dir;
+	walk->path = entry;
+	walk->from = start;
+	walk->until = until;
+	/* behind a fork there may be anything */
+	walk->end = until < start + d->segment_size ? until : 0;
+	walk->record = see_any;
+	wa_walk(walk);
+	switch (walk->result)
+	{
+		case WA_DECODE_DONE:
+		case WA_DECODE_MISSING:
+		case WA_DECODE_UNKNOWN:
+			break;
+		case WA_DECODE_DAMAGED:
+			/* if the last one goes on in the next segment, that is found when it is asked for */
+			if (walk->damage.segment_lsn != start)
+				break;
+			info->state = WAL_FILE_DAMAGED;
+			snprintf(info->detail, sizeof(info->detail), "\"%s\" is damaged at %X/%X: %s", walk->damage.name,
+					 LSN_FORMAT_ARGS(walk->damage.lsn != 0 ? walk->damage.lsn : start), walk->damage.text);
+			break;
+		default:
+			status = archive_error(&d->base, ARCHIVE_FAILED, NULL, "could not read \"%s\": %s", d->wal_path, walk->text);
+	}
+	pg_free(entry);
+	pg_free(walk);
+	return status;
+}

@@ -278,6 +278,19 @@ for my $how ([], ['--no-prefetch'])
 	cmp_ok(fetch($hole, @bare, @$how), '>', 125, 'a hole is something else');
 	is(fetch($hole, @bare, @$how, '--mode=standby'), 1, 'but for a standby');
 	rename("$work/saved2", "$wal/$hole") or die;
+	# in a record: a recovery would take that for the end
+	my $sums = "$wal/../wal.sha256";
+	damage_file($hole, sub { open(my $fh, '+<', $_[0]) or die; seek($fh, 66, 0); print $fh 'flipped'; close($fh) });
+	cmp_ok(fetch($hole, @bare, @$how), '>', 125, 'flipped bytes are no WAL either');
+	like($said, qr/$hole.*SHA-256 is/, 'and it says why');
+	rename($sums, "$sums.away") or die;
+	is(fetch($files[1], @bare, @$how), 0, 'without a list of checksums');
+	is(fetched(), read_file_bytes("$wal/$files[1]"), 'a segment comes');
+	cmp_ok(fetch($hole, @bare, @$how), '>', 125, 'but not one with a damaged record');
+	like($said, qr/$hole.*damaged at .*wrong checksum/, 'and it says where');
+	rename("$sums.away", $sums) or die;
+	mend_file($hole);
+	is(fetch($hole, @bare, @$how), 0, 'all is well again');
 }
 cmp_ok(fetch($first, '--archive', "$work/none"), '>', 125, 'a directory that is not there is something else as well');
 cmp_ok(fetch($first, '--retry=1'), '>', 125, 'down for longer than it is tried again');
