@@ -67,7 +67,12 @@ send_status(WaReceiver *r, bool request_reply)
 	if (w->durable >= r->report_from)
 	{
 		r->sent_written = w->written;
+#ifdef WA_DEFECT_CONFIRM_EARLY
+		/* never in a build for use: for the proof that the tests would find it */
+		r->sent_flushed = w->written;
+#else
 		r->sent_flushed = w->durable;
+#endif
 	}
 	r->last_status = GetCurrentTimestamp();
 	wa_build_status_update(message, r->sent_written, r->sent_flushed,
@@ -445,6 +450,9 @@ wa_stream(WaReceiver *r, TimeLineID tli, XLogRecPtr start,
 		if (ended)
 			return end_stream(r, next_tli, next_lsn);
 		grown = wa_writer_poll(w);
+#ifdef WA_DEFECT_CONFIRM_EARLY
+		grown |= w->written > r->sent_flushed;
+#endif
 		behind = r->server_end > w->written &&
 				 r->server_end - w->written > CATCHUP_SEGMENTS * (uint64) r->segment_size;
 		if (!behind || silent || r->reply_wanted)

@@ -30,13 +30,14 @@ my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so'
 
 # Start a server whose file operations fail when told so; see
 # test/faults/fault_shim.c.  The faults are armed later.  Options are those of
-# start; returns what that does.
+# start, and 'preload': another library; returns what that does.
 sub start_with_faults
 {
 	my ($node, %opt) = @_;
 	die "$shim is missing: make -C test/faults" if !-e $shim;
 	$node->{wa_fault_file} //= PostgreSQL::Test::Utils::tempdir() . '/faults';
-	local $ENV{LD_PRELOAD} = $shim;
+	my $more = delete $opt{preload};
+	local $ENV{LD_PRELOAD} = join(':', $more // (), $shim);
 	local $ENV{WA_FAULT_FILE} = $node->{wa_fault_file};
 	return $node->start(%opt);
 }

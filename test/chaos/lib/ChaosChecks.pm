@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use ChaosCluster;
+use ChaosFaults;
 use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -118,10 +119,11 @@ sub left_at
 	return $fork ? $fork->{lsn} : undef;
 }
 
-# All commits and aborts on the way to a timeline, as one archive has them.
+# All commits and aborts on the way to a timeline: what the archives have between
+# them, for one may have a gap that its base backup covers.
 sub path
 {
-	my ($self, $host, $timeline) = @_;
+	my ($self, $timeline) = @_;
 	my $forks = $self->{cluster}{forks};
 	my %parent = map { $forks->{$_}{child} => $_ } keys %$forks;
 	my @way = ($timeline);
@@ -131,7 +133,8 @@ sub path
 	{
 		my $end = $n < $#way ? $forks->{ $way[$n] }{lsn} : undef;
 		my $begin = $n > 0 ? $forks->{ $way[ $n - 1 ] }{lsn} : 0;
-		push @records, map { [ @$_, $way[$n] ] } grep { $_->[0] >= $begin && (!defined $end || $_->[0] < $end) } @{ $self->{wal}{ $host->{name} }{ $way[$n] } // [] };
+		my %at = map { $_->[0] => $_ } map { @{ $self->{wal}{$_}{ $way[$n] } // [] } } qw(a b);
+		push @records, map { [ @{ $at{$_} }, $way[$n] ] } sort { $a <=> $b } grep { $_ >= $begin && (!defined $end || $_ < $end) } keys %at;
 	}
 	return @records;
 }
@@ -258,7 +261,7 @@ sub restore
 	my ($code, $result, $err) = restore_copy($data, @args);
 	die "$what: exit code $code: " . ($result->{hint} // '') . " $err\n" if $code != 0;
 	die "$what: it was not compared with the plan, or does not agree\n" if !$result->{compared} || !$result->{agrees};
-	my @path = $self->path($host, $timeline);
+	my @path = $self->path($timeline);
 	# PostgreSQL's rule: before the first commit or abort that is later, from the backup's start on
 	my $stop;
 	if ($target ne 'end')
@@ -312,7 +315,7 @@ sub random_time
 	my $from = $self->{cluster}->sql($host->{node}, "SELECT max(consistent_lsn) FROM walarchive.backup WHERE state = 'usable'");
 	return undef if $from eq '';
 	my $start = ChaosCluster::number($from);
-	my @path = $self->path($host, $self->{cluster}{timeline});
+	my @path = $self->path($self->{cluster}{timeline});
 	my $newest = '';
 	for (@path) { $newest = $_->[2] if $_->[0] < $start && $_->[2] gt $newest; }
 	my @later = grep { $_->[0] >= $start && $_->[2] gt $newest } @path;
@@ -333,7 +336,12 @@ sub no_leftovers
 	for my $host (map { $cluster->{hosts}{$_} } qw(a b))
 	{
 		my $why;
-		$cluster->until("archive $host->{name} has nothing left over", sub { !defined($why = $self->left_over($host)) }, sub { $why });
+		$cluster->until("archive $host->{name} has nothing left over", sub {
+			return 1 if !defined($why = $self->left_over($host));
+			# what a failed sync has set aside goes when its segment is whole and durable
+			ChaosFaults::switch_quietly($cluster) if $why =~ /\.unsynced/;
+			return 0;
+		}, sub { $why });
 		$self->memory($host);
 	}
 	return;
@@ -346,6 +354,8 @@ sub left_over
 	opendir(my $dh, $host->{wal}) or die "could not open $host->{wal}: $!";
 	my @strange = grep { !/^([0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history|\.\.?|walarchive\.prepared\.\d+)$/ } readdir($dh);
 	closedir($dh);
+	# a timeline that has ended gets no whole segment any more
+	@strange = grep { !/\.partial\.unsynced$/ || hex(substr($_, 0, 8)) == $self->{cluster}{timeline} } @strange;
 	return "files @strange" if @strange;
 	my %full = map { $_ => 1 } wal_files($host->{wal});
 	my @twice = grep { /^(.*)\.partial$/ && $full{$1} } wal_files($host->{wal}, partial => 1);

@@ -6,6 +6,7 @@ package ChaosCluster;
 use strict;
 use warnings;
 
+use ChaosPower;
 use ChaosProxy;
 use ChaosWriters;
 use Cwd qw(abs_path);
@@ -18,6 +19,8 @@ use WalFaults;
 
 my $clock_shim = abs_path(dirname(__FILE__) . '/../../faults') . '/clock_shim.so';
 my $patience = 180;
+# several in one process get names of their own
+my $clusters = 0;
 
 # Options: seed; install_path (of the archive hosts, if it is another one).
 sub new
@@ -26,6 +29,7 @@ sub new
 	my $self = bless { %opt, dir => PostgreSQL::Test::Utils::tempdir(), timeline => 1, forks => {}, holes => {} }, $class;
 	die "$clock_shim is missing: make -C test/faults" if !-e $clock_shim;
 
+	$self->{tag} = $clusters++ ? "_$clusters" : '';
 	$self->{clock} = "$self->{dir}/clock";
 	append_to_file($self->{clock}, "\0" x 8);
 	$self->make_primary;
@@ -65,7 +69,7 @@ sub new
 sub make_primary
 {
 	my ($self) = @_;
-	my $node = $self->{one} = new_primary('one', start => 0, conf => q(
+	my $node = $self->{one} = new_primary("one$self->{tag}", start => 0, conf => q(
 shared_buffers = 8MB
 max_connections = 40
 max_wal_senders = 12
@@ -92,7 +96,7 @@ log_line_prefix = '%m [%p] %b '
 sub make_standby
 {
 	my ($self) = @_;
-	my $node = $self->{two} = PostgreSQL::Test::Cluster->new('two');
+	my $node = $self->{two} = PostgreSQL::Test::Cluster->new("two$self->{tag}");
 	$node->init_from_backup($self->{one}, 'first', has_streaming => 1);
 	# each can follow the other; what stands here wins over what was copied
 	$self->{follow} = { one => "primary_conninfo = '" . conninfo($node) . " application_name=standby'\n",
@@ -107,7 +111,7 @@ sub make_host
 {
 	my ($self, $name) = @_;
 	my $directory = "$self->{dir}/archive_$name";
-	my $node = PostgreSQL::Test::Cluster->new("archive_$name", $self->{install_path} ? (install_path => $self->{install_path}) : ());
+	my $node = PostgreSQL::Test::Cluster->new("archive_$name$self->{tag}", $self->{install_path} ? (install_path => $self->{install_path}) : ());
 
 	mkdir($directory, 0700) or die "could not make $directory: $!";
 	$node->init;
@@ -125,7 +129,7 @@ restart_after_crash = on
 fsync = on
 timezone = 'UTC'
 ));
-	my $host = { name => $name, node => $node, directory => $directory };
+	my $host = { name => $name, node => $node, directory => $directory, power => "$self->{dir}/power_" . $node->name };
 	$host->{proxy} = ChaosProxy->new(dir => "$self->{dir}/net_$name",
 		servers => [ map { $_->host . '/.s.PGSQL.' . $_->port } @{$self}{qw(one two)} ]);
 	$self->start($node);
@@ -205,7 +209,11 @@ sub start
 	# as long as a child of a killed one is there, it can't be
 	$self->until($node->name . ' starts', sub {
 		$node->{_pid} = undef;
-		return start_with_faults($node, fail_ok => 1) if $is_host;
+		if ($is_host)
+		{
+			local $ENV{WA_POWER_LOG} = "$self->{dir}/power_" . $node->name;
+			return start_with_faults($node, fail_ok => 1, preload => ChaosPower::shim());
+		}
 		local $ENV{LD_PRELOAD} = $clock_shim;
 		local $ENV{WA_CLOCK_FILE} = $self->{clock};
 		return $node->start(fail_ok => 1);

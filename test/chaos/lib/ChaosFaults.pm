@@ -8,6 +8,7 @@ package ChaosFaults;
 use strict;
 use warnings;
 
+use ChaosPower;
 use ChaosWire;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -161,7 +162,7 @@ my @disk = (
 		name => 'archive disk fails to sync', claims => [ 'host', 'disk' ], flow => 1,
 		begin => sub {
 			my ($c, $host) = @_;
-			my $errors = event_count($host->{node}, 'prod', qr/could not be made durable|Input\/output error/);
+			my $errors = count_errors($host);
 			arm_faults($host->{node}, 'fdatasync:EIO:.partial:1');
 			return { errors => $errors };
 		},
@@ -184,6 +185,74 @@ sub switch_quietly
 	$c->ask($c->{primary}, "SET synchronous_commit = local; SELECT pg_logical_emit_message(false, 'chaos', 'x'); SELECT pg_switch_wal()");
 	return;
 }
+
+# ---- power ----
+
+# Each sync takes its time, so that there is something to lose.
+sub slow_syncs
+{
+	my ($host) = @_;
+	arm_faults($host->{node}, 'fdatasync:DELAY=300000:/wal/');
+	return;
+}
+
+my @power = (
+	{
+		name => 'power loss of an archive host', claims => [ 'host', 'disk' ], flow => 1,
+		begin => sub {
+			my ($c, $host) = @_;
+			my $lost = 0;
+			# at some moments nothing is on its way to the disk
+			for (1 .. 10)
+			{
+				slow_syncs($host);
+				$c->until('something is not synced', sub { ($c->stat($host, 'written_lsn > flushed_lsn') // '') eq 't' });
+				$c->kill_server($host->{node});
+				disarm_faults($host->{node});
+				$lost = ChaosPower::strike($host);
+				last if $lost > 0;
+				$c->start($host->{node});
+				$c->until('streaming again', sub { ($c->stat($host, 'state') // '') eq 'streaming' });
+			}
+			return { lost => $lost };
+		},
+		effect => sub { my ($c, $host, $s) = @_; return $s->{lost} > 0 },
+		end => sub { my ($c, $host) = @_; $c->start($host->{node}) } },
+	{
+		name => 'power loss of all, failover', claims => [ 'servers', 'host', 'other host', 'net', 'other net', 'disk', 'other disk', 'writers' ],
+		begin => sub {
+			my ($c) = @_;
+			my $was = $c->{timeline};
+			my @hosts = values %{ $c->{hosts} };
+			$c->kill_server($c->{standby});
+			slow_syncs($_) for @hosts;
+			my %before = $c->{writers}->sizes;
+			$c->until('commits that the standby does not have', sub { my %now = $c->{writers}->sizes; (grep { $now{$_} > $before{$_} } keys %now) >= 3 });
+			usleep(int(rand(500_000)));
+			# at once, as far as that goes: the archives first, since nobody may hear more of them
+			my @pids = map { my $pid = postmaster_pid($_->{node}); ($pid, ChaosCluster::children($pid)) } @hosts;
+			kill('STOP', @pids);
+			$c->kill_server($c->{primary});
+			kill('KILL', @pids);
+			my $lost = 0;
+			for my $host (@hosts)
+			{
+				$host->{node}->{_pid} = undef;
+				disarm_faults($host->{node});
+			}
+			$c->until('the archive hosts are dead', sub { !grep { !process_gone($_) } @pids });
+			$lost += ChaosPower::strike($_) for @hosts;
+			$c->start($c->{standby});
+			$c->promote;
+			return { was => $was, lost => $lost, pids => \@pids };
+		},
+		effect => sub { my ($c, $host, $s) = @_; return $c->{timeline} > $s->{was} && !grep { !process_gone($_) } @{ $s->{pids} } },
+		end => sub {
+			my ($c) = @_;
+			$c->start($_->{node}) for values %{ $c->{hosts} };
+			$c->rebuild;
+		} },
+);
 
 # ---- failovers ----
 
@@ -209,7 +278,7 @@ my @failover = (
 			$c->until('commits that the standby does not have', sub { my %now = $c->{writers}->sizes; (grep { $now{$_} > $before{$_} } keys %now) >= 3 });
 			usleep(int(rand(500_000)));
 			$c->kill_server($c->{primary});
-			alone($c);
+			$c->start($c->{standby});
 			$c->promote;
 			return { was => $was };
 		},
@@ -293,14 +362,6 @@ my @failover = (
 		end => sub { my ($c) = @_; $c->rebuild } },
 );
 
-# A server that is down is to come up without its primary.
-sub alone
-{
-	my ($c) = @_;
-	$c->start($c->{standby});
-	return;
-}
-
 # The journal's lines of a host, as hashes.
 sub journal
 {
@@ -327,7 +388,10 @@ my @slots = (
 		effect => sub { my ($c, $host, $s) = @_; return grep({ $_->{kind} eq 'slot_created' } journal($host)) > $s->{before} },
 		end => sub { } },
 	{
-		name => 'slot invalidated', claims => [ 'servers', 'net', 'host', 'disk', 'standby' ],
+		# the other archive has to be well: what both lose because the operator limits what
+		# slots keep is gone, and a confirmation of what comes after it releases those
+		# who still waited
+		name => 'slot invalidated', claims => [ 'servers', 'net', 'host', 'disk', 'other net', 'other host', 'other disk', 'load' ],
 		begin => sub {
 			my ($c, $host) = @_;
 			my $before = grep { $_->{kind} eq 'gap' } journal($host);
@@ -337,6 +401,7 @@ my @slots = (
 			settings($c, max_slot_wal_keep_size => '2MB', wal_keep_size => '0', max_wal_size => '4MB');
 			$c->until("slot $slot is lost", sub {
 				switch_quietly($c) for 1 .. 5;
+				$c->until('the other slot moves on', sub { ($c->ask($c->{primary}, "SELECT pg_current_wal_lsn() - restart_lsn < 1500000 FROM pg_replication_slots WHERE slot_name LIKE 'archive%' AND slot_name <> '$slot'") // '') eq 't' });
 				$c->ask($c->{primary}, 'CHECKPOINT');
 				($c->ask($c->{primary}, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$slot'") // '') eq 'lost' });
 			settings($c, max_slot_wal_keep_size => undef, wal_keep_size => undef, max_wal_size => undef);
@@ -534,7 +599,7 @@ my @files = (
 		} },
 );
 
-my %fault = map { $_->{name} => $_ } @processes, @network, @disk, @failover, @slots, @beside, @files;
+my %fault = map { $_->{name} => $_ } @processes, @network, @disk, @power, @failover, @slots, @beside, @files;
 
 sub names { return sort keys %fault; }
 

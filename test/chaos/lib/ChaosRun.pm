@@ -50,6 +50,16 @@ sub run
 	return;
 }
 
+# The same; returns what is wrong, '' if nothing is.
+sub try
+{
+	my ($self) = @_;
+	my $why = eval { $self->run; 1 } ? '' : $@;
+	for my $node (map { $self->{cluster}{$_} } qw(one two)) { $node->teardown_node if $node; }
+	$_->{node}->teardown_node for values %{ $self->{cluster}{hosts} // {} };
+	return $why;
+}
+
 # ---- one round ----
 
 # One to three faults that do not need the same thing, each with a host.
