@@ -34,7 +34,7 @@ sub folder
 sub build
 {
 	my $copy = PostgreSQL::Test::Utils::tempdir() . '/source';
-	my $top = abs_path("$FindBin::RealBin/../..");
+	my $top = abs_path(dirname(__FILE__) . '/../..');
 	mkdir($copy) or die "could not make $copy: $!";
 	system_or_bail('cp', '-a', (grep { -e $_ } map { "$top/$_" } qw(Makefile walarchive.c walarchive.control META.json schema src cli)), $copy);
 	# what was built without it, and what only a build makes

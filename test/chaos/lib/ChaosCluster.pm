@@ -18,7 +18,7 @@ use WalArchive;
 use WalFaults;
 
 my $clock_shim = abs_path(dirname(__FILE__) . '/../../faults') . '/clock_shim.so';
-my $patience = 180;
+my $patience = 300;
 # several in one process get names of their own
 my $clusters = 0;
 

@@ -406,7 +406,6 @@ my @slots = (
 				($c->ask($c->{primary}, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$slot'") // '') eq 'lost' });
 			settings($c, max_slot_wal_keep_size => undef, wal_keep_size => undef, max_wal_size => undef);
 			$host->{proxy}->set(mode => 'pass');
-			$c->{gaps}{ $host->{name} }++;
 			return { before => $before };
 		},
 		effect => sub { my ($c, $host, $s) = @_; return grep({ $_->{kind} eq 'gap' } journal($host)) > $s->{before} },
