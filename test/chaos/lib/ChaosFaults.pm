@@ -226,8 +226,7 @@ my @power = (
 			my @hosts = values %{ $c->{hosts} };
 			$c->kill_server($c->{standby});
 			slow_syncs($_) for @hosts;
-			my %before = $c->{writers}->sizes;
-			$c->until('commits that the standby does not have', sub { my %now = $c->{writers}->sizes; (grep { $now{$_} > $before{$_} } keys %now) >= 3 });
+			commits_without_standby($c);
 			usleep(int(rand(500_000)));
 			# at once, as far as that goes: the archives first, since nobody may hear more of them
 			my @pids = map { my $pid = postmaster_pid($_->{node}); ($pid, ChaosCluster::children($pid)) } @hosts;
@@ -274,8 +273,7 @@ my @failover = (
 			my ($c) = @_;
 			my $was = $c->{timeline};
 			$c->kill_server($c->{standby});
-			my %before = $c->{writers}->sizes;
-			$c->until('commits that the standby does not have', sub { my %now = $c->{writers}->sizes; (grep { $now{$_} > $before{$_} } keys %now) >= 3 });
+			commits_without_standby($c);
 			usleep(int(rand(500_000)));
 			$c->kill_server($c->{primary});
 			$c->start($c->{standby});
@@ -361,6 +359,16 @@ my @failover = (
 		},
 		end => sub { my ($c) = @_; $c->rebuild } },
 );
+
+# The standby is dead: wait for commits that it does not have.  The first that a writer
+# logs may have been under way before.
+sub commits_without_standby
+{
+	my ($c) = @_;
+	my %before = $c->{writers}->lines;
+	$c->until('commits that the standby does not have', sub { my %now = $c->{writers}->lines; (grep { $now{$_} >= $before{$_} + 2 } keys %now) >= 3 });
+	return;
+}
 
 # The journal's lines of a host, as hashes.
 sub journal
@@ -449,7 +457,7 @@ sub ended
 
 my @beside = (
 	{
-		name => 'backup meanwhile', claims => ['backup'],
+		name => 'backup meanwhile', claims => ['backup'], last => 1,
 		begin => sub {
 			my ($c, $host) = @_;
 			my $s = background($c, 'psql', '-XAtq', '-d', $host->{node}->connstr('postgres'), '-c', q(SELECT walarchive.take_backup('prod', max_rate => 8000)));
@@ -459,7 +467,7 @@ my @beside = (
 		effect => sub { my ($c, $host, $s) = @_; return !$s->{handle}->pumpable || ($c->ask($host->{node}, 'SELECT count(*) FROM walarchive.stat_progress_backup') // 0) > 0 || defined $c->worker($host, 'backup') },
 		end => sub { my ($c, $host, $s) = @_; ended($c, $s) } },
 	{
-		name => 'SIGKILL of the backup worker', claims => [ 'backup', 'host', 'servers', 'net' ],
+		name => 'SIGKILL of the backup worker', claims => [ 'backup', 'host', 'servers', 'net' ], last => 1,
 		begin => sub {
 			my ($c, $host) = @_;
 			my $s = background($c, 'psql', '-XAtq', '-d', $host->{node}->connstr('postgres'), '-c', q(SELECT walarchive.take_backup('prod', max_rate => 2000)));
@@ -472,7 +480,7 @@ my @beside = (
 		effect => sub { my ($c, $host, $s) = @_; return process_gone($s->{pid}) },
 		end => sub { my ($c, $host, $s) = @_; ended($c, $s) } },
 	{
-		name => 'restore meanwhile', claims => ['restore'],
+		name => 'restore meanwhile', claims => ['restore'], last => 1,
 		begin => sub {
 			my ($c, $host) = @_;
 			my $data = new_place();
@@ -487,14 +495,15 @@ my @beside = (
 			my $code = ended($c, $s);
 			my $said = slurp_file($s->{out}) . slurp_file("$s->{out}.err");
 			# whatever was done to the host: it is there as planned, or it says that it is not, and none is left running
-			die "a restore beside faults has ended elsewhere than planned: $said\n" if $said =~ /planned.*but|differs from the plan|not as planned/;
+			die "a restore beside faults has ended elsewhere than planned: $said\n" if $said =~ /it is a defect/;
 			die "a restore says it is done and nothing is there: $said\n" if $code == 0 && !-e "$s->{data}/PG_VERSION";
-			die "a restore failed ($code) and can be started: $said\n" if $code != 0 && $code != 1 && -e "$s->{data}/global/pg_control" && !-e "$s->{data}/walarchive.restore" && $said !~ /recovery/;
+			# one that failed before its recovery has left nothing that can be started
+			die "a restore failed ($code) and can be started: $said\n" if $code != 0 && -e "$s->{data}/global/pg_control" && !-e "$s->{data}/walarchive.restore" && $said !~ /recover/;
 			stop_copy($s->{data});
 			system_log('rm', '-rf', $s->{data});
 		} },
 	{
-		name => 'pg_switch_wal storm', claims => ['load'],
+		name => 'pg_switch_wal storm', claims => ['load'], flow => 1, last => 1,
 		begin => sub {
 			my ($c) = @_;
 			return background($c, 'psql', '-XAtq', '-d', $c->{primary}->connstr('postgres'), '-c', 'SET synchronous_commit = local',

@@ -125,7 +125,10 @@ sub one_round
 	}
 	while (@drawn)
 	{
-		my ($one) = splice(@drawn, rand(@drawn), 1);
+		# what runs beside ends by itself, once it is let
+		my @next = grep { !$drawn[$_]{fault}{last} } 0 .. $#drawn;
+		@next = 0 .. $#drawn if !@next;
+		my ($one) = splice(@drawn, $next[ rand(@next) ], 1);
 		$one->{fault}{end}->($c, $c->{hosts}{ $one->{host} }, $one->{state});
 		$self->{counts}{ $one->{name} }{seconds} += time() - $one->{begun};
 		usleep(int(rand(300_000)));

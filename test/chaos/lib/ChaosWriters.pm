@@ -173,6 +173,21 @@ sub sizes
 	return map { $_ => (-s "$self->{dir}/log.$_") // 0 } 1 .. $self->{count};
 }
 
+# Lines of each log.
+sub lines
+{
+	my ($self) = @_;
+	return map { $_ => scalar(() = slurp("$self->{dir}/log.$_") =~ /\n/g) } 1 .. $self->{count};
+}
+
+sub slurp
+{
+	my ($path) = @_;
+	open(my $fh, '<', $path) or return '';
+	local $/ = undef;
+	return <$fh> // '';
+}
+
 # Those that do not run.
 sub dead
 {
