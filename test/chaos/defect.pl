@@ -19,7 +19,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $fault = 'power loss of all, failover';
+my $fault = 'power loss of all and failover';
 my $seed = $ENV{WA_CHAOS_SEED} // 1;
 
 # A folder of PostgreSQL's that pg_config names.

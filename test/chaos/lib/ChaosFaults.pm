@@ -219,7 +219,7 @@ my @power = (
 		effect => sub { my ($c, $host, $s) = @_; return $s->{lost} > 0 },
 		end => sub { my ($c, $host) = @_; $c->start($host->{node}) } },
 	{
-		name => 'power loss of all, failover', claims => [ 'servers', 'host', 'other host', 'net', 'other net', 'disk', 'other disk', 'writers' ],
+		name => 'power loss of all and failover', claims => [ 'servers', 'host', 'other host', 'net', 'other net', 'disk', 'other disk', 'writers' ],
 		begin => sub {
 			my ($c) = @_;
 			my $was = $c->{timeline};
@@ -268,7 +268,7 @@ my @failover = (
 		effect => sub { my ($c, $host, $s) = @_; return $c->{timeline} > $s->{was} },
 		end => sub { my ($c) = @_; $c->rebuild } },
 	{
-		name => 'failover, archive ahead', claims => [ 'servers', 'net', 'other net', 'writers' ],
+		name => 'failover with the archive ahead', claims => [ 'servers', 'net', 'other net', 'writers' ],
 		begin => sub {
 			my ($c) = @_;
 			my $was = $c->{timeline};
@@ -290,7 +290,7 @@ my @failover = (
 		},
 		end => sub { my ($c) = @_; $c->rebuild } },
 	{
-		name => 'failover, archive behind', claims => [ 'servers', 'host', 'other host', 'net', 'other net', 'disk', 'other disk' ],
+		name => 'failover with the archive behind', claims => [ 'servers', 'host', 'other host', 'net', 'other net', 'disk', 'other disk' ],
 		begin => sub {
 			my ($c) = @_;
 			my $was = $c->{timeline};
@@ -455,6 +455,25 @@ sub ended
 	return $s->{handle}->result(0);
 }
 
+# The worker that takes a backup, in the middle of it.
+sub signal_backup
+{
+	my ($signal, $effect) = @_;
+	return {
+		name => "SIG$signal of the backup worker", claims => [ 'backup', 'host', 'servers', 'net' ], last => 1,
+		begin => sub {
+			my ($c, $host) = @_;
+			my $s = background($c, 'psql', '-XAtq', '-d', $host->{node}->connstr('postgres'), '-c', q(SELECT walarchive.take_backup('prod', max_rate => 2000)));
+			$c->until('a backup worker', sub { defined($s->{pid} = $c->worker($host, 'backup')) || !$s->{handle}->pumpable }, sub { slurp_file("$s->{out}.err") });
+			die 'a backup does not start: ' . slurp_file("$s->{out}.err") if !defined $s->{pid};
+			usleep(int(rand(1_000_000)));
+			kill($signal, $s->{pid});
+			return $s;
+		},
+		effect => $effect,
+		end => sub { my ($c, $host, $s) = @_; kill('CONT', $s->{pid}) if $signal eq 'STOP'; ended($c, $s) } };
+}
+
 my @beside = (
 	{
 		name => 'backup meanwhile', claims => ['backup'], last => 1,
@@ -466,19 +485,8 @@ my @beside = (
 		# it runs, or was refused because something else is under way
 		effect => sub { my ($c, $host, $s) = @_; return !$s->{handle}->pumpable || ($c->ask($host->{node}, 'SELECT count(*) FROM walarchive.stat_progress_backup') // 0) > 0 || defined $c->worker($host, 'backup') },
 		end => sub { my ($c, $host, $s) = @_; ended($c, $s) } },
-	{
-		name => 'SIGKILL of the backup worker', claims => [ 'backup', 'host', 'servers', 'net' ], last => 1,
-		begin => sub {
-			my ($c, $host) = @_;
-			my $s = background($c, 'psql', '-XAtq', '-d', $host->{node}->connstr('postgres'), '-c', q(SELECT walarchive.take_backup('prod', max_rate => 2000)));
-			$c->until('a backup worker', sub { defined($s->{pid} = $c->worker($host, 'backup')) || !$s->{handle}->pumpable }, sub { slurp_file("$s->{out}.err") });
-			die 'a backup does not start: ' . slurp_file("$s->{out}.err") if !defined $s->{pid};
-			usleep(int(rand(1_000_000)));
-			kill('KILL', $s->{pid});
-			return $s;
-		},
-		effect => sub { my ($c, $host, $s) = @_; return process_gone($s->{pid}) },
-		end => sub { my ($c, $host, $s) = @_; ended($c, $s) } },
+	signal_backup('KILL', sub { my ($c, $host, $s) = @_; return process_gone($s->{pid}) }),
+	signal_backup('STOP', sub { my ($c, $host, $s) = @_; return is_stopped($s->{pid}) }),
 	{
 		name => 'restore meanwhile', claims => ['restore'], last => 1,
 		begin => sub {
