@@ -350,6 +350,7 @@ make_plan(DirArchive *d, const WaRestoreTarget *target, WaPlanInput *in, WaResto
 		in->timelines = d->timeline;
 		in->ntimelines = d->ntimelines;
 		in->newest = d->newest;
+		in->segment_size = d->segment_size;
 		in->runs = d->run;
 		in->nruns = d->nruns;
 		in->backups = d->backup;

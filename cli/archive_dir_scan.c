@@ -664,6 +664,7 @@ archive_dir_find_runs(DirArchive *d)
 	memset(&in, 0, sizeof(in));
 	in.timelines = d->timeline;
 	in.ntimelines = d->ntimelines;
+	in.segment_size = size;
 	in.runs = d->run;
 	in.nruns = d->nruns;
 	path = pg_malloc(sizeof(WaHistory));

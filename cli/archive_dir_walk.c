@@ -105,6 +105,7 @@ static void
 show(Find *f, const WaWalRecord *record, const WaWalEvent *event)
 {
 	*f->record = (WaPlanRecord){f->walk->tli, record->start_lsn, record->end_lsn, record->prev_lsn};
+	f->record->prepare = event->kind == WA_EVENT_PREPARE;
 	if (ends_xact(event->kind))
 	{
 		f->record->commit = event->kind == WA_EVENT_COMMIT || event->kind == WA_EVENT_COMMIT_PREPARED;

@@ -83,7 +83,8 @@ COMMENT ON COLUMN walarchive.restore_plan.held_until IS 'until then nothing that
 
 -- One record of a stretch of WAL, and what came before it.  p_what is time,
 -- time_or_equal (the first commit or abort later than p_time, or not earlier),
--- xid (of transaction p_xid), record (any) or none.  Only records that start in
+-- xid (of transaction p_xid), record (any), none, or "name" with a blank and the
+-- name of a restore point.  Only records that start in
 -- [p_from, p_to) and end at or before p_within count.  Roles: match; last_record,
 -- last_xact and last_commit before it; prepared (open there); finished (the end of
 -- what was prepared before p_from); or a single row "failed" with the reason.
@@ -257,6 +258,31 @@ $$;
 REVOKE ALL ON FUNCTION walarchive.last_segment_with(text, bigint, integer, pg_lsn, pg_lsn, text) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.last_segment_with(text, bigint, integer, pg_lsn, pg_lsn, text) IS
 'private: the last segment in which a record, the end of a transaction or a commit starts';
+
+-- Where the last record starts that is known of a timeline's segments which start
+-- between two places; NULL: none is.
+CREATE FUNCTION walarchive.last_known_record(
+	p_source text,
+	p_system_identifier bigint,
+	p_timeline integer,
+	p_from pg_lsn,
+	p_to pg_lsn)
+RETURNS pg_lsn
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+	SELECT s.last_record_lsn
+	FROM walarchive.segment s
+	WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
+		AND s.start_lsn >= p_from AND s.start_lsn < p_to AND s.last_record_lsn IS NOT NULL
+	ORDER BY s.start_lsn DESC LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION walarchive.last_known_record(text, bigint, integer, pg_lsn, pg_lsn) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.last_known_record(text, bigint, integer, pg_lsn, pg_lsn) IS
+'private: where the last record starts that is known of segments of a timeline';
 
 -- The stretches of checked WAL, and why each ends.
 CREATE FUNCTION walarchive.plan_runs(

@@ -553,7 +553,7 @@ BEGIN
 								UNION ALL
 								SELECT n.child, coalesce(n.segment_lsn, n.lsn), n.segment_time
 								FROM fork n
-								WHERE n.timeline = f.child AND n.lsn >= f.lsn AND n.lsn <= f.to_lsn) e
+								WHERE n.timeline = f.child AND n.lsn >= f.lsn AND n.run_lsn <= f.to_lsn) e
 	), beyond AS (
 		-- from each timeline that was come to by a fork to those that can be come to from there; what the
 		-- ones that are left again have until then
@@ -565,7 +565,8 @@ BEGIN
 			   greatest(w.before,
 						(SELECT o.time FROM own o WHERE o.timeline = w.timeline AND o.run_lsn = w.run_lsn AND o.next = f.child LIMIT 1))
 		FROM beyond w
-			JOIN fork f ON f.timeline = w.timeline AND f.lsn >= w.entry_lsn AND f.lsn <= w.to_lsn
+			-- the child's copy of the segment has what the parent has before the fork
+			JOIN fork f ON f.timeline = w.timeline AND f.lsn >= w.entry_lsn AND f.run_lsn <= w.to_lsn
 	), reach AS MATERIALIZED (
 		SELECT w.first, w.first_run, w.timeline, w.run_lsn,
 			   greatest(w.before,
@@ -581,7 +582,7 @@ BEGIN
 											WHERE p.timeline = b.timeline AND p.lsn >= b.edge_lsn
 												AND p.lsn < coalesce(f.segment_lsn, f.lsn))) END) AS time
 		FROM b
-			JOIN fork f ON f.timeline = b.timeline AND f.lsn >= b.consistent_lsn AND f.lsn <= b.to_lsn
+			JOIN fork f ON f.timeline = b.timeline AND f.lsn >= b.consistent_lsn AND f.run_lsn <= b.to_lsn
 	), derived AS MATERIALIZED (
 		SELECT DISTINCT ON (d.label, d.timeline) d.*
 		FROM (SELECT b.label, b.timeline, b.run_lsn,

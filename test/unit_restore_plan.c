@@ -22,7 +22,7 @@
 #include "../src/base/restore_plan.h"
 #include "unit.h"
 
-#define CLUSTERS 15000
+#define CLUSTERS 10000
 #define TARGETS 40 /* of each cluster */
 
 #define MAX_TIMELINES 6
@@ -30,6 +30,7 @@
 #define MAX_RUNS 40
 #define MAX_BACKUPS 9
 #define PAGE 512
+#define SEGMENT (2 * PAGE)
 
 typedef enum Type
 {
@@ -56,7 +57,8 @@ typedef struct Record
 typedef struct Timeline
 {
 	WaPlanTimeline plan;
-	int nrecords; /* its own */
+	bool bad_first; /* the file of its first segment is there, and damaged */
+	int nrecords;   /* its own */
 	Record record[MAX_RECORDS];
 } Timeline;
 
@@ -166,29 +168,97 @@ path_records(const WaHistory *path, const Record **list)
 	return n;
 }
 
+static XLogRecPtr
+floor_of(XLogRecPtr lsn)
+{
+	return lsn - lsn % SEGMENT;
+}
+
+/* Does recovery along the path find this byte in the file that it reads? */
+static bool
+reads_byte(const WaHistory *path, XLogRecPtr lsn)
+{
+	for (int i = path->count - 1; i >= 0; i--)
+	{
+		const WaTimelineEntry *e = &path->entry[i];
+		bool exists = false;
+
+		/* of the timelines that have entered the segment the newest whose file is there */
+		if (floor_of(e->begin) > lsn)
+			continue;
+		for (int k = 0; k < nruns; k++)
+		{
+			if (run[k].tli != e->tli)
+				continue;
+			if (run[k].from <= lsn && run[k].to > lsn)
+				return true;
+			exists |= run[k].from < floor_of(lsn) + SEGMENT && run[k].to > floor_of(lsn);
+		}
+		for (int k = 0; k < ntimelines; k++)
+			exists |= timeline[k].plan.tli == e->tli && timeline[k].bad_first && floor_of(lsn) == floor_of(e->begin);
+		/* without it that would be an ancestor's WAL behind the fork */
+		if (exists || e->begin <= lsn)
+			return false;
+	}
+	return false;
+}
+
+static bool
+reads(const WaHistory *path, XLogRecPtr from, XLogRecPtr to)
+{
+	/* up to where something changes what is read */
+	while (from < to)
+	{
+		XLogRecPtr next = floor_of(from) + SEGMENT;
+
+		if (!reads_byte(path, from))
+			return false;
+		for (int k = 0; k < nruns; k++)
+		{
+			if (run[k].from > from)
+				next = Min(next, run[k].from);
+			if (run[k].to > from)
+				next = Min(next, run[k].to);
+		}
+		for (int i = 0; i < path->count; i++)
+		{
+			if (path->entry[i].begin > from)
+				next = Min(next, path->entry[i].begin);
+		}
+		from = next;
+	}
+	return true;
+}
+
+/* The first timelines of a path. */
+static const WaHistory *
+part_of(const WaHistory *path, int count)
+{
+	static WaHistory part;
+
+	part = *path;
+	part.count = count;
+	part.entry[count - 1].end = 0;
+	return &part;
+}
+
+/* How many of the path's timelines have to be gone along to read [from, to), 0: it is not there. */
+static int
+timelines_for(const WaHistory *path, XLogRecPtr from, XLogRecPtr to)
+{
+	for (int count = 1; count <= path->count; count++)
+	{
+		if ((count == path->count || to <= path->entry[count].begin) && reads(part_of(path, count), from, to))
+			return count;
+	}
+	return 0;
+}
+
 /* Is every byte of [from, to) in the archive, as seen along the path? */
 static bool
 is_there(const WaHistory *path, XLogRecPtr from, XLogRecPtr to)
 {
-	while (from < to)
-	{
-		XLogRecPtr reach = from;
-		int i = path->count - 1;
-
-		while (i > 0 && path->entry[i].begin > from)
-			i--;
-		for (int k = 0; k < nruns; k++)
-		{
-			if (run[k].tli == path->entry[i].tli && run[k].from <= from && run[k].to > reach)
-				reach = run[k].to;
-		}
-		if (path->entry[i].end != 0 && reach > path->entry[i].end)
-			reach = path->entry[i].end;
-		if (reach == from)
-			return false;
-		from = reach;
-	}
-	return true;
+	return timelines_for(path, from, to) > 0;
 }
 
 static int
@@ -208,11 +278,13 @@ make_runs(bool whole)
 	nruns = 0;
 	for (int k = 0; k < ntimelines; k++)
 	{
-		const Timeline *t = &timeline[k];
-		XLogRecPtr from = t->plan.fork != 0 ? t->plan.fork - t->plan.fork % (4 * PAGE) : 8 * PAGE;
+		Timeline *t = &timeline[k];
+		XLogRecPtr from = t->plan.fork != 0 ? floor_of(t->plan.fork) : 8 * PAGE;
 		XLogRecPtr to;
 		int n = t->nrecords;
 
+		/* with nothing of it in a run there may be a file */
+		t->bad_first = t->plan.fork > from && chance(50);
 		if (!whole && chance(5))
 			continue; /* nothing of it */
 		/* what its first segment has of the parent, and no more */
@@ -230,7 +302,7 @@ make_runs(bool whole)
 			continue;
 		}
 		if (!whole && chance(10))
-			from = t->record[rnd(n)].start; /* its beginning is missing */
+			from = floor_of(t->record[rnd(n)].start); /* its beginning is missing */
 		while (nruns < MAX_RUNS - 1)
 		{
 			WaPlanRun *r = &run[nruns++];
@@ -250,7 +322,9 @@ make_runs(bool whole)
 			r->to = Max(to, from);
 			r->ended_by = WA_RUN_HEAD + 1 + rnd(5);
 			/* and on at some later place, be that within a record */
-			from = r->to + 8 + 8 * rnd(300);
+			from = floor_of(r->to + SEGMENT - 1) + SEGMENT * rnd(3);
+			if (from == r->to)
+				from += SEGMENT;
 			if (from >= last)
 				break;
 			if (chance(50))
@@ -380,7 +454,7 @@ typedef bool (*Rule)(const Record *r, const void *arg);
 static void
 show(const Record *r, WaPlanRecord *record)
 {
-	*record = (WaPlanRecord){r->tli, r->start, r->end, r->prev, r->type == COMMIT, r->xid, r->time};
+	*record = (WaPlanRecord){r->tli, r->start, r->end, r->prev, r->type == COMMIT, r->type == PREPARE, r->xid, r->time};
 }
 
 static int
@@ -391,7 +465,7 @@ search(const WaPlanRange *range, Rule rule, const void *arg, bool last,
 	int n = path_records(range->path, list);
 	int count = 0;
 
-	if (range->from >= range->to || !is_there(range->path, range->from, range->to))
+	if (range->from >= range->to || !reads(range->path, range->from, range->to))
 		misuse++;
 	for (int i = 0; i < n; i++)
 	{
@@ -493,7 +567,7 @@ search_last_xact(void *arg, const WaPlanRange *range, bool commits,
 static WaPlanInput
 input(TimeLineID newest)
 {
-	WaPlanInput in = {plan_timeline, ntimelines, newest, run, nruns, backup, nbackups};
+	WaPlanInput in = {plan_timeline, ntimelines, newest, SEGMENT, run, nruns, backup, nbackups};
 
 	in.search = (WaPlanSearch){NULL, search_time, search_xid, search_name, search_record, search_last_record, search_last_xact};
 	return in;
@@ -518,6 +592,7 @@ typedef struct Recovered
 	const Record *last_xact;
 	const Record *last_commit;
 	bool stops_before;
+	int count; /* REACHED: along so many timelines of the path */
 } Recovered;
 
 static bool
@@ -544,11 +619,8 @@ stops_after(const WaRestoreTarget *t, const Record *r, bool consistent,
 		return true;
 	if (t->kind == WA_TARGET_LSN && t->inclusive && r->start >= t->lsn)
 		return true;
-	/*
-	 * PostgreSQL would stop "immediate" behind a PREPARE as well, though
-	 * nothing follows it.  The planner does not know that record and waits
-	 * for another one: the place is the same.
-	 */
+	if (r->type == PREPARE)
+		return t->kind == WA_TARGET_IMMEDIATE && consistent;
 	if (!ends_xact(r))
 		return false;
 	out->has_replay_time = true;
@@ -559,7 +631,7 @@ stops_after(const WaRestoreTarget *t, const Record *r, bool consistent,
 }
 
 static Recovered
-recover(const WaHistory *path, int backup_index, const WaRestoreTarget *t)
+recover_along(const WaHistory *path, int backup_index, const WaRestoreTarget *t)
 {
 	const WaPlanBackup *b = &backup[backup_index];
 	const Record *list[MAX_TIMELINES * MAX_RECORDS];
@@ -581,7 +653,7 @@ recover(const WaHistory *path, int backup_index, const WaRestoreTarget *t)
 	{
 		const Record *r = list[i];
 
-		if (!is_there(path, b->start_lsn, r->end))
+		if (!reads(path, b->start_lsn, r->end))
 			break;
 		if (stops_before(t, r, consistent))
 		{
@@ -603,6 +675,28 @@ recover(const WaHistory *path, int backup_index, const WaRestoreTarget *t)
 			out.stop = r;
 			return out;
 		}
+	}
+	return out;
+}
+
+/*
+ * Along no more timelines than it takes: where recovery stops before a timeline
+ * begins, that need not be entered.
+ */
+static Recovered
+recover(const WaHistory *path, int backup_index, const WaRestoreTarget *t)
+{
+	Recovered out = {NOT_REACHED};
+
+	for (int count = 1; count <= path->count; count++)
+	{
+		if (count < path->count && path->entry[count].begin <= backup[backup_index].start_lsn)
+			continue;
+		out = recover_along(part_of(path, count), backup_index, t);
+		out.count = count;
+		if (out.end != NOT_REACHED && (count == path->count || out.stop->end <= path->entry[count].begin))
+			return out;
+		out.end = NOT_REACHED;
 	}
 	return out;
 }
@@ -692,7 +786,7 @@ end_target(const WaHistory *path, int i, WaRestoreTarget *t)
 	if (last == NULL)
 		return false;
 	/* nothing of the path is there behind the first byte that is not */
-	while (is_there(path, end, end + 8))
+	while (is_there(path, backup[i].start_lsn, end + 8))
 		end += 8;
 	for (int k = 0; k < nruns; k++)
 	{
@@ -700,6 +794,13 @@ end_target(const WaHistory *path, int i, WaRestoreTarget *t)
 		{
 			if (wa_history_timeline_at(path, lsn) == run[k].tli)
 				return false;
+			for (int e = 1; e < path->count; e++)
+			{
+				XLogRecPtr floor = floor_of(path->entry[e].begin);
+
+				if (path->entry[e].tli == run[k].tli && run[k].from <= floor && lsn >= floor && lsn < path->entry[e].begin)
+					return false;
+			}
 		}
 	}
 	/* and the run that ends there says that this is all */
@@ -710,6 +811,14 @@ end_target(const WaHistory *path, int i, WaRestoreTarget *t)
 	{
 		bool here = run[k].tli == path->entry[entry].tli && run[k].from <= end && run[k].to == end;
 
+		for (int e = 1; e < path->count; e++)
+		{
+			/* of the segment in which a timeline begins, as far as that has it */
+			XLogRecPtr begin = path->entry[e].begin;
+
+			here |= run[k].tli == path->entry[e].tli && path->entry[e].end != begin && end >= floor_of(begin) && end <= begin &&
+					run[k].from <= floor_of(begin) && (run[k].to == end || (begin == end && run[k].to < begin));
+		}
 		if (here && run[k].ended_by != WA_RUN_HEAD)
 			return false;
 	}
@@ -820,6 +929,9 @@ compare(const WaRestorePlan *plan, int i, const Recovered *r,
 		return "start";
 	if (plan->stop_lsn != r->replayed)
 		return "stop";
+	if (plan->path.count < r->count || (plan->path.count > r->count && target->kind != WA_TARGET_IMMEDIATE) ||
+		plan->timeline != plan->path.entry[plan->path.count - 1].tli)
+		return "timeline";
 	if (plan->stops_before != r->stops_before && target->kind != WA_TARGET_IMMEDIATE)
 		return "before or after";
 	if (!same_record(&plan->stop, r->stop) && target->kind != WA_TARGET_IMMEDIATE)
@@ -1019,6 +1131,7 @@ test_random(uint64 seed, int clusters)
 			WaPlanInput in = input(timeline[rnd(ntimelines)].plan.tli);
 			Recovered real = {0};
 			const char *problem;
+			static WaHistory path;
 			int i;
 
 			misuse = 0;
@@ -1026,13 +1139,14 @@ test_random(uint64 seed, int clusters)
 			if (wa_plan_restore(&in, &target, &plan))
 				feasible[target.kind]++;
 			reasons[plan.reason]++;
-			i = expect(&plan.path, &target, &real, &set);
+			(void) wa_plan_path(&in, target.timeline != 0 ? target.timeline : in.newest, &path);
+			i = expect(&path, &target, &real, &set);
 			if (plan.feasible != (i >= 0) || (plan.reason == WA_PLAN_FEASIBLE) != plan.feasible)
 				problem = "feasible";
 			else if (plan.feasible)
 				problem = compare(&plan, i, &real, &target, &set);
 			else
-				problem = judge_reason(&plan, &plan.path, &target);
+				problem = judge_reason(&plan, &path, &target);
 			if (problem == NULL && misuse > 0)
 				problem = "searches where nothing is";
 			if (problem == NULL && !plan.feasible)

@@ -63,10 +63,10 @@
  *	 destructions	DESTRUCTION for each
  *	 records	RECORD for each record
  *	 stats	STATS for each resource manager, once
- *	 find	the first record of a kind ("what": time, time_or_equal, xid, record, or
- *			none) and what came before it, as FOUND: the last record, the last end
+ *	 find	the first record of a kind ("what": time, time_or_equal, xid, name, record,
+ *			or none) and what came before it, as FOUND: the last record, the last end
  *			of a transaction, the last commit; prepared transactions that are open.
- *			"time" (TimestampTz as a number), "xid".  Records that end behind
+ *			"time" (TimestampTz as a number), "xid", "name" of a restore point.  Records that end behind
  *			"within" do not count.
  *	 verify	check files: DAMAGE for each damaged one, FILE for each, PROGRESS
  *	 hash	FILE for each file that is named ("file", once)

@@ -8,6 +8,11 @@
  * segment that has the fork is the child's: where the child has no WAL there,
  * the island ends at the fork, whatever the parent has behind it.
  *
+ * That file begins with the parent's WAL up to the fork.  So where the parent's
+ * own file of that segment is damaged, or not there, an island goes on in the
+ * child's "copy" of it.  If several timelines began in one segment recovery reads
+ * the newest one's file.
+ *
  *-------------------------------------------------------------------------
  */
 #include "restore_path.h"
@@ -91,9 +96,8 @@ runs_up_to(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
 	return lo;
 }
 
-/* The last run of 'tli' that begins at or before 'lsn', or NULL. */
-static const WaPlanRun *
-run_at(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
+const WaPlanRun *
+wa_plan_run_at(const WaPlanInput *in, TimeLineID tli, XLogRecPtr lsn)
 {
 	int n = runs_up_to(in, tli, lsn);
 
@@ -119,6 +123,28 @@ owner_of(const WaHistory *path, XLogRecPtr lsn)
 	return i;
 }
 
+/* How far a run of an entry's timeline is part of the path. */
+static XLogRecPtr
+run_end(const WaPlanRun *run, const WaTimelineEntry *entry)
+{
+	return entry->end != 0 ? Min(run->to, entry->end) : run->to;
+}
+
+/*
+ * The run of an entry's timeline that has the segment in which that begins from
+ * its start on, '*from': it serves for the ancestors' WAL in it as well.
+ */
+static const WaPlanRun *
+copy_of(const WaPlanInput *in, const WaHistory *path, int i, XLogRecPtr *from)
+{
+	XLogRecPtr begin = path->entry[i].begin;
+
+	if (begin == 0 || in->segment_size == 0)
+		return NULL;
+	*from = begin - begin % in->segment_size;
+	return wa_plan_run_at(in, path->entry[i].tli, *from);
+}
+
 /*
  * Where the path's checked WAL goes on at or behind 'lsn', 0: nowhere.  At
  * 'lsn' itself there is none.
@@ -130,7 +156,13 @@ goes_on_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn)
 	{
 		const WaTimelineEntry *entry = &path->entry[i];
 		XLogRecPtr begin = Max(entry->begin, lsn);
-		const WaPlanRun *run = run_at(in, entry->tli, begin);
+		const WaPlanRun *run;
+		XLogRecPtr copy_from;
+
+		run = copy_of(in, path, i, &copy_from);
+		if (run != NULL && run_end(run, entry) > Max(copy_from, lsn))
+			return Max(copy_from, lsn);
+		run = wa_plan_run_at(in, entry->tli, begin);
 
 		/* the run that is there, or the next one of the timeline that has anything */
 		if (run == NULL)
@@ -138,9 +170,8 @@ goes_on_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn)
 		for (; run != NULL && run < in->runs + in->nruns && run->tli == entry->tli; run++)
 		{
 			XLogRecPtr from = Max(run->from, begin);
-			XLogRecPtr to = entry->end != 0 ? Min(run->to, entry->end) : run->to;
 
-			if (from < to)
+			if (from < run_end(run, entry))
 				return from;
 			if (entry->end != 0 && run->from >= entry->end)
 				break;
@@ -149,65 +180,115 @@ goes_on_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn)
 	return 0;
 }
 
+/*
+ * Of the entries behind '*i' the one whose copy goes on at 'lsn' and leads
+ * furthest; at least to 'least'.
+ */
+static const WaPlanRun *
+best_copy(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn, XLogRecPtr least, int *i)
+{
+	const WaPlanRun *best = NULL;
+	int behind = *i;
+
+	for (int k = path->count - 1; k > behind; k--)
+	{
+		XLogRecPtr from;
+		const WaPlanRun *run = copy_of(in, path, k, &from);
+		XLogRecPtr to;
+
+		if (run == NULL || from > lsn)
+			continue;
+		to = run_end(run, &path->entry[k]);
+		if (to < least)
+			continue;
+		best = run;
+		least = to + 1;
+		*i = k;
+	}
+	return best;
+}
+
+/* The run of an entry that goes on behind its beginning, which it can be read from. */
+static const WaPlanRun *
+run_from_begin(const WaPlanInput *in, const WaHistory *path, int i)
+{
+	XLogRecPtr begin = path->entry[i].begin;
+
+	return wa_plan_run_at(in, path->entry[i].tli, in->segment_size != 0 ? begin - begin % in->segment_size : begin);
+}
+
+/* Where the island of a run begins, of which entry 'i' of the path goes through. */
+static XLogRecPtr
+island_begin(const WaPlanInput *in, const WaHistory *path, int i, const WaPlanRun *run)
+{
+	for (;;)
+	{
+		XLogRecPtr begin = path->entry[i].begin;
+		XLogRecPtr copy_from;
+
+		if (i == 0 || run->from > begin)
+			return run->from;
+		if (copy_of(in, path, i, &copy_from) == run)
+			begin = copy_from;
+		else if (in->segment_size != 0 && begin % in->segment_size != 0)
+			return begin;
+		if (begin == 0)
+			return begin;
+		i = owner_of(path, begin - 1);
+		run = wa_plan_run_at(in, path->entry[i].tli, begin - 1);
+		if (run == NULL || run->to < begin)
+			return begin;
+	}
+}
+
 bool
 wa_island_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn,
 			 WaIsland *island)
 {
 	const WaTimelineEntry *entry = path->entry;
-	int here = owner_of(path, lsn);
-	const WaPlanRun *first = run_at(in, entry[here].tli, lsn);
-	const WaPlanRun *run = first;
-	int i;
+	int i = owner_of(path, lsn);
+	const WaPlanRun *run = wa_plan_run_at(in, entry[i].tli, lsn);
 
 	if (run == NULL || run->to < lsn)
-		return false;
-
-	/* back to its beginning; timelines that were left where they were entered count for nothing */
-	i = here;
-	island->from = Max(run->from, entry[i].begin);
-	while (i > 0 && run->from <= entry[i].begin)
 	{
-		XLogRecPtr fork = entry[i].begin;
-		int parent = i - 1;
-
-		while (parent > 0 && entry[parent].begin == fork)
-			parent--;
-		run = run_at(in, entry[parent].tli, fork - 1);
-		if (run == NULL || run->to < fork)
-			break;
-		i = parent;
-		island->from = Max(run->from, entry[i].begin);
+		run = best_copy(in, path, lsn, lsn, &i);
+		if (run == NULL)
+			return false;
 	}
+	island->from = island_begin(in, path, i, run);
 
-	/* and on to its end */
-	i = here;
-	run = first;
+	/* and on to its end; timelines that were left where they were entered count for nothing */
 	for (;;)
 	{
 		XLogRecPtr fork = entry[i].end;
-		const WaPlanRun *next;
+		const WaPlanRun *next = NULL;
+		int to = i;
 
 		island->tli = entry[i].tli;
 		island->to = run->to;
 		island->ended_by = run->ended_by;
 		island->resumes = run->resumes;
-		if (fork == 0 || run->to < fork)
-			break;
-		for (i++; entry[i].end == fork; i++)
-			;
-		next = run_at(in, entry[i].tli, fork);
-		island->tli = entry[i].tli;
-		island->to = fork;
-		if (next == NULL || next->to <= fork)
+		if (fork != 0 && run->to >= fork)
 		{
+			for (to = i + 1; entry[to].end == fork; to++)
+				;
+			next = run_from_begin(in, path, to);
+			island->tli = entry[to].tli;
+			island->to = fork;
 			/* a child whose first segment can't be read has a run that ends, or even begins, before the fork */
-			bool tells = next != NULL && (next->to == fork || next->ended_by == WA_RUN_DAMAGE ||
-										  next->ended_by == WA_RUN_QUARANTINED);
-
-			island->ended_by = tells ? next->ended_by : WA_RUN_HEAD;
-			island->resumes = tells ? next->resumes : 0;
-			break;
+			island->ended_by = next != NULL ? next->ended_by : WA_RUN_HEAD;
+			island->resumes = next != NULL ? next->resumes : 0;
+			if (next != NULL && next->to <= fork)
+				next = NULL;
 		}
+		if (next == NULL)
+		{
+			to = i;
+			next = best_copy(in, path, island->to, island->to + 1, &to);
+		}
+		if (next == NULL)
+			break;
+		i = to;
 		run = next;
 	}
 	if (island->ended_by == WA_RUN_HEAD || island->resumes == 0)
@@ -217,6 +298,57 @@ wa_island_at(const WaPlanInput *in, const WaHistory *path, XLogRecPtr lsn,
 			island->ended_by = WA_RUN_GAP;
 	}
 	return true;
+}
+
+/* The first 'count' timelines of a path, of which the last is not left. */
+static void
+cut_path(const WaHistory *path, int count, WaHistory *cut)
+{
+	cut->count = count;
+	memcpy(cut->entry, path->entry, count * sizeof(WaTimelineEntry));
+	cut->entry[count - 1].end = 0;
+}
+
+const WaHistory *
+wa_path_to_read(const WaPlanInput *in, const WaHistory *path, XLogRecPtr to, WaHistory *room)
+{
+	int count = path->count;
+	XLogRecPtr good = PG_UINT64_MAX; /* start of a segment that the newest one to begin in it has */
+
+	for (int i = path->count - 1; i > 0 && path->entry[i].begin >= to; i--)
+	{
+		XLogRecPtr from = path->entry[i].begin;
+		const WaPlanRun *run;
+
+		if (in->segment_size != 0)
+			from -= from % in->segment_size;
+		if (from >= to || from == good)
+			continue;
+		run = copy_of(in, path, i, &from);
+		if (run != NULL && run->to >= to)
+			good = from;
+		else
+			count = i;
+	}
+	if (count == path->count)
+		return path;
+	cut_path(path, count, room);
+	return room;
+}
+
+void
+wa_path_shortest(const WaPlanInput *in, const WaHistory *path, XLogRecPtr from, XLogRecPtr to,
+				 WaHistory *shortest)
+{
+	for (int count = owner_of(path, to - 1) + 1; count < path->count; count++)
+	{
+		WaIsland island;
+
+		cut_path(path, count, shortest);
+		if (wa_island_at(in, shortest, from, &island) && island.from <= from && island.to >= to)
+			return;
+	}
+	*shortest = *path;
 }
 
 bool

@@ -13,7 +13,8 @@
  *   (an inclusive LSN or xid; a restore point).
  * - "immediate" stops before the first record that follows consistency: there
  *   has to be one.  Only where consistency is reached with a record of the
- *   transaction manager it stops right there.
+ *   transaction manager it stops right there.  Of those the end of a transaction
+ *   and PREPARE are known here.
  * - A redo point that is a shutdown checkpoint is not replayed itself, nor
  *   compared with the target.
  * - The checkpoint and the place of consistency have to lie on the path of the
@@ -55,13 +56,19 @@ time_is_beyond(const WaPlanner *p, int64 time)
 	return p->target->inclusive ? time > p->target->time : time >= p->target->time;
 }
 
+static WaPlanRange
+range_of(WaPlanner *p, const WaHistory *path, XLogRecPtr from, XLogRecPtr to)
+{
+	return (WaPlanRange){wa_path_to_read(p->in, path, to, &p->cut), from, to};
+}
+
 /* The first record in [from, to) that satisfies the target's rule; not for IMMEDIATE and END. */
 bool
 wa_plan_find_match(WaPlanner *p, const WaHistory *path, XLogRecPtr from, XLogRecPtr to,
 				   WaPlanRecord *record, int *count)
 {
 	const WaPlanSearch *search = &p->in->search;
-	WaPlanRange range = {path, from, to};
+	WaPlanRange range = range_of(p, path, from, to);
 	char *text = p->plan->text;
 	WaSearchStatus status = WA_SEARCH_NONE;
 	int n = 1;
@@ -99,7 +106,7 @@ find_record(WaPlanner *p, XLogRecPtr from, XLogRecPtr to, XLogRecPtr lsn,
 			WaPlanRecord *record)
 {
 	const WaPlanSearch *search = &p->in->search;
-	WaPlanRange range = {&p->plan->path, from, to};
+	WaPlanRange range = range_of(p, &p->plan->path, from, to);
 
 	if (p->failed || from >= to)
 		return false;
@@ -111,7 +118,7 @@ wa_plan_find_last_record(WaPlanner *p, XLogRecPtr from, XLogRecPtr to,
 						 WaPlanRecord *record)
 {
 	const WaPlanSearch *search = &p->in->search;
-	WaPlanRange range = {&p->plan->path, from, to};
+	WaPlanRange range = range_of(p, &p->plan->path, from, to);
 
 	if (p->failed || from >= to)
 		return false;
@@ -123,7 +130,7 @@ find_last_xact(WaPlanner *p, XLogRecPtr from, XLogRecPtr to, bool commits,
 			   WaPlanRecord *record)
 {
 	const WaPlanSearch *search = &p->in->search;
-	WaPlanRange range = {&p->plan->path, from, to};
+	WaPlanRange range = range_of(p, &p->plan->path, from, to);
 
 	if (p->failed || from >= to)
 		return false;
@@ -496,7 +503,7 @@ wa_plan_try_immediate(WaPlanner *p, int i, WaPlanOutcome *out)
 		out->end_lsn = last.end_lsn;
 		return true;
 	}
-	if (find_last_xact(p, last.start_lsn, to, false, &xact) && xact.start_lsn == last.start_lsn)
+	if (last.prepare || (find_last_xact(p, last.start_lsn, to, false, &xact) && xact.start_lsn == last.start_lsn))
 		return stop_at(b, &last, false, out);
 	return not_reached(out, WA_PLAN_NOT_ARCHIVED);
 }
@@ -826,6 +833,9 @@ wa_plan_restore(const WaPlanInput *input, const WaRestoreTarget *target,
 		return false;
 	if (chosen >= 0)
 	{
+		p->cut = plan->path;
+		wa_path_shortest(input, &p->cut, plan->start_lsn, plan->needed_lsn, &plan->path);
+		plan->timeline = plan->path.entry[plan->path.count - 1].tli;
 		plan->feasible = true;
 		plan->reason = WA_PLAN_FEASIBLE;
 		plan->text[0] = '\0';

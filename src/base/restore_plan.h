@@ -122,6 +122,7 @@ typedef struct WaPlanRecord
 	XLogRecPtr end_lsn;  /* as pg_waldump: of the record, aligned */
 	XLogRecPtr prev_lsn; /* start of the record before it */
 	bool commit;         /* of a transaction's end: commit, else abort; prepared ones included */
+	bool prepare;        /* PREPARE TRANSACTION */
 	TransactionId xid;
 	int64 time; /* of a transaction's end or a restore point */
 } WaPlanRecord;
@@ -179,6 +180,7 @@ typedef struct WaPlanInput
 	const WaPlanTimeline *timelines;
 	int ntimelines;
 	TimeLineID newest;     /* the timeline that the source is on, or was last */
+	uint32 segment_size;   /* of WAL; runs begin with segments */
 	const WaPlanRun *runs; /* by timeline and start */
 	int nruns;
 	const WaPlanBackup *backups; /* in any order */
@@ -228,7 +230,14 @@ typedef struct WaRestorePlan
 	bool feasible;
 	char text[WA_PLAN_TEXT_LEN]; /* not feasible: what is in the way, with its numbers; else empty */
 
-	/* the rest of what is known; valid as far as it came */
+	/*
+	 * The rest of what is known; valid as far as it came.  A feasible plan's
+	 * path is no longer than it has to be: it ends with the timeline of the
+	 * record at which recovery stops, whatever timeline was asked for.  A copy
+	 * that is promoted before the timeline begins that it is recovered along
+	 * would write a history whose places are not in order.  It is longer only
+	 * where a file of that timeline can't be read, but a later one's copy of it.
+	 */
 	TimeLineID timeline; /* recovery_target_timeline */
 	WaHistory path;
 	int backup; /* index in the input, -1: none */

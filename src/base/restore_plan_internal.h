@@ -39,6 +39,8 @@ typedef struct WaPlanner
 	bool has_island;
 	WaIsland island;
 
+	WaHistory cut; /* room for the path of a search */
+
 	bool ordered;
 	int order[WA_PLAN_ORDER_MAX]; /* the backups, newest first */
 } WaPlanner;

@@ -149,6 +149,8 @@ kind_name(uint32 kind)
 			return "commit prepared";
 		case WA_EVENT_ABORT_PREPARED:
 			return "abort prepared";
+		case WA_EVENT_RESTORE_POINT:
+			return "restore point";
 		default:
 			return NULL;
 	}
@@ -200,6 +202,7 @@ find_request(FunctionCallInfo fcinfo, const char *source)
 {
 	char *request = palloc(REQUEST_LEN);
 	uint64 sysid = (uint64) PG_GETARG_INT64(1);
+	char *what = text_to_cstring(PG_GETARG_TEXT_PP(7));
 	char directory[MAXPGPATH];
 	WaJsonWriter w;
 
@@ -216,7 +219,13 @@ find_request(FunctionCallInfo fcinfo, const char *source)
 	wa_json_lsn(&w, "within", PG_GETARG_LSN(6));
 	wa_json_lsn(&w, "end", PG_GETARG_LSN(6));
 	wa_json_bool(&w, "live", true);
-	wa_json_string(&w, "what", text_to_cstring(PG_GETARG_TEXT_PP(7)));
+	if (strncmp(what, "name ", 5) == 0)
+	{
+		wa_json_string(&w, "what", "name");
+		wa_json_string(&w, "name", what + 5);
+	}
+	else
+		wa_json_string(&w, "what", what);
 	if (!PG_ARGISNULL(8))
 		wa_json_uint(&w, "time", (uint64) PG_GETARG_TIMESTAMPTZ(8));
 	if (!PG_ARGISNULL(9))

@@ -69,7 +69,7 @@ look_at_source(WaPlanCatalog *c)
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	c->sysid = (uint64) wa_plan_int(row, desc, 1);
-	c->segment_size = (uint32) wa_plan_int(row, desc, 2);
+	c->segment_size = c->input.segment_size = (uint32) wa_plan_int(row, desc, 2);
 	c->input.newest = (TimeLineID) wa_plan_int(row, desc, 3);
 	c->live_lsn = wa_plan_lsn(row, desc, 4);
 	SPI_freetuptable(SPI_tuptable);

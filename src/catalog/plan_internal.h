@@ -21,7 +21,8 @@
 typedef struct WaPlanFound
 {
 	bool valid;
-	TimeLineID path; /* the last timeline of the path that was read */
+	TimeLineID tli;  /* of the path that was read, where the reading ended: below that paths to it are the same */
+	XLogRecPtr seen; /* end of what was looked at, a match included */
 	XLogRecPtr from; /* records that start here or later */
 	XLogRecPtr upto; /* and before this place were looked at */
 	bool has_match;
@@ -72,6 +73,7 @@ struct WaPlanCatalog
 	bool just_opened; /* the source was looked at, under the present snapshot */
 	bool lagged;      /* what was read lacks some of that */
 	WaPlanInput input;
+	XLogRecPtr within;                      /* records that end behind don't count in the search that is being made */
 	WaPlanFound *found;                     /* the last reading */
 	WaPlanFound readings[WA_PLAN_READINGS]; /* it and those before */
 	int nreadings;                          /* made so far */
@@ -120,9 +122,20 @@ wa_plan_bool(HeapTuple row, TupleDesc desc, int column)
 /* plan_search.c */
 extern void wa_plan_search_init(WaPlanCatalog *catalog);
 
+/* Did a reading see the same WAL that this path has there? */
+extern bool wa_plan_is_of_path(const WaPlanFound *found, const WaHistory *path);
+
+/*
+ * The part [*low, *high) of a range of which the rows of entry 'i' of the path do
+ * not tell all: where a timeline was left its own copy of the segment can't be
+ * read up to the fork, but the next one's can.  False: there is none.
+ */
+extern bool wa_plan_unlisted(WaPlanCatalog *catalog, const WaPlanRange *range, int i, XLogRecPtr *low, XLogRecPtr *high);
+
 /*
  * Read the records of a path that start in [from, to) and end at or before
- * 'within'; the result is in catalog->found, until the next plan.
+ * 'within'; the result is in catalog->found, until the next plan.  'what' is as
+ * in walarchive.find_in_wal.
  */
 extern void wa_plan_find(WaPlanCatalog *catalog, const WaHistory *path, XLogRecPtr from, XLogRecPtr to,
 						 XLogRecPtr within, const char *what, int64 time, TransactionId xid);

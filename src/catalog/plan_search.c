@@ -8,6 +8,9 @@
  * left in the midst of one, what its row says may be of WAL behind that place,
  * so a segment without a match is followed by the next that may have one.
  *
+ * What the rows don't tell is read in any case: the WAL before a fork that is
+ * taken from the new timeline's file, because the old one's can't be read.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -20,8 +23,17 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "../base/restore_path.h"
 #include "../base/wal_name.h"
 #include "plan_internal.h"
+
+/* What is looked for. */
+typedef struct Sought
+{
+	const char *what; /* of walarchive.find_in_wal */
+	int64 time;
+	TransactionId xid;
+} Sought;
 
 /* ---- reading ---- */
 
@@ -48,6 +60,7 @@ take_record(HeapTuple row, TupleDesc desc, const char *kind, WaPlanRecord *recor
 	record->end_lsn = wa_plan_lsn(row, desc, 5);
 	record->prev_lsn = wa_plan_lsn(row, desc, 6);
 	record->commit = kind != NULL && (strcmp(kind, "commit") == 0 || strcmp(kind, "commit prepared") == 0);
+	record->prepare = kind != NULL && strcmp(kind, "prepare") == 0;
 	value = SPI_getbinval(row, desc, 7, &isnull);
 	record->xid = isnull ? InvalidTransactionId : DatumGetTransactionId(value);
 	value = SPI_getbinval(row, desc, 8, &isnull);
@@ -66,7 +79,7 @@ take_row(WaPlanFound *found, HeapTuple row, TupleDesc desc)
 	else if (strcmp(role, "match") == 0)
 	{
 		found->has_match = true;
-		found->match_ends = kind != NULL && strcmp(kind, "prepare") != 0;
+		found->match_ends = kind != NULL && strcmp(kind, "prepare") != 0 && strcmp(kind, "restore point") != 0;
 		found->match_finishes = kind != NULL && strstr(kind, " prepared") != NULL;
 		take_record(row, desc, kind, &found->match);
 	}
@@ -122,10 +135,17 @@ wa_plan_find(WaPlanCatalog *c, const WaHistory *path, XLogRecPtr from, XLogRecPt
 		take_row(c->found, SPI_tuptable->vals[i], desc);
 	SPI_freetuptable(SPI_tuptable);
 	c->found->valid = c->found->failed == NULL;
-	c->found->path = path->entry[path->count - 1].tli;
 	c->found->from = from;
 	c->found->upto = c->found->has_match ? c->found->match.start_lsn : Min(to, within);
+	c->found->seen = c->found->has_match ? c->found->match.end_lsn : c->found->upto;
+	c->found->tli = wa_history_timeline_at(path, c->found->seen - 1);
 	MemoryContextSwitchTo(old);
+}
+
+bool
+wa_plan_is_of_path(const WaPlanFound *found, const WaHistory *path)
+{
+	return found->tli == wa_history_timeline_at(path, found->seen - 1);
 }
 
 static WaSearchStatus
@@ -167,6 +187,43 @@ ask_segment(WaPlanCatalog *c, const char *query, TimeLineID tli, XLogRecPtr low,
 	return !isnull;
 }
 
+bool
+wa_plan_unlisted(WaPlanCatalog *c, const WaPlanRange *range, int i, XLogRecPtr *low, XLogRecPtr *high)
+{
+	Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID, PG_LSNOID};
+	const WaTimelineEntry *e = &range->path->entry[i];
+	const WaPlanRun *run;
+	XLogRecPtr fork;
+	XLogRecPtr segment;
+	Datum values[5];
+
+	if (i + 1 == range->path->count || !stretch(range, i, low, high))
+		return false;
+	fork = range->path->entry[i + 1].begin;
+	run = wa_plan_run_at(&c->input, e->tli, *high - 1);
+	if (run != NULL && run->from <= *low && run->to >= *high)
+		return false;
+	segment = wa_segment_floor(fork - 1, c->segment_size);
+	if (*high <= segment)
+		return false;
+	/* nothing of it leads there */
+	if (run == NULL || run->to < segment)
+	{
+		*low = Max(*low, segment);
+		return true;
+	}
+	values[0] = CStringGetTextDatum(c->source);
+	values[1] = Int64GetDatum((int64) c->sysid);
+	values[2] = Int32GetDatum((int32) e->tli);
+	values[3] = LSNGetDatum(wa_segment_floor(Max(run->from, e->begin), c->segment_size));
+	values[4] = LSNGetDatum(*high);
+	wa_plan_query("SELECT walarchive.last_known_record($1, $2, $3, $4, $5)", 5, types, values, NULL);
+	/* the one that goes on from there into the segment may not be known either */
+	*low = Max(*low, wa_plan_lsn(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_freetuptable(SPI_tuptable);
+	return *low < *high;
+}
+
 /* ---- what the planner calls ---- */
 
 /*
@@ -183,7 +240,7 @@ match_in(WaPlanCatalog *c, const WaPlanRange *range, int i, XLogRecPtr start, co
 	CHECK_FOR_INTERRUPTS();
 	if (!stretch(range, i, &low, &high))
 		return WA_SEARCH_NONE;
-	wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), range->to, what, time, xid);
+	wa_plan_find(c, range->path, Max(low, start), Min(high, start + c->segment_size), c->within, what, time, xid);
 	if (c->found->failed != NULL)
 		return failed(c, text);
 	if (!c->found->has_match)
@@ -248,17 +305,16 @@ next_by_time(WaPlanCatalog *c, const WaPlanRange *range, XLogRecPtr at, int64 ti
 }
 
 static WaSearchStatus
-search_time(void *arg, const WaPlanRange *range, int64 time, bool or_equal, WaPlanRecord *record, char *text)
+listed_time(WaPlanCatalog *c, const WaPlanRange *range, const Sought *sought, WaPlanRecord *record, char *text)
 {
-	WaPlanCatalog *c = arg;
 	XLogRecPtr start = 0;
 	XLogRecPtr at = 0;
 	int entry = 0;
 
-	while (next_by_time(c, range, at, time, &entry, &start))
+	while (next_by_time(c, range, at, sought->time, &entry, &start))
 	{
-		WaSearchStatus status = match_in(c, range, entry, start, or_equal ? "time_or_equal" : "time", time,
-										 InvalidTransactionId, record, text);
+		WaSearchStatus status = match_in(c, range, entry, start, sought->what, sought->time, InvalidTransactionId,
+										 record, text);
 
 		if (status != WA_SEARCH_NONE)
 			return status;
@@ -301,14 +357,9 @@ look_for_xid(WaPlanCatalog *c, TransactionId xid)
 }
 
 static WaSearchStatus
-search_xid(void *arg, const WaPlanRange *range, TransactionId xid, WaPlanRecord *record, char *text)
+listed_xid(WaPlanCatalog *c, const WaPlanRange *range, const Sought *sought, WaPlanRecord *record, char *text)
 {
-	WaPlanCatalog *c = arg;
-
-	/* no transaction has this number */
-	if (!TransactionIdIsNormal(xid))
-		return WA_SEARCH_NONE;
-	look_for_xid(c, xid);
+	look_for_xid(c, sought->xid);
 	for (int64 n = 0; n < c->nplaces; n++)
 	{
 		const WaPlanPlace *place = &c->places[n];
@@ -322,12 +373,78 @@ search_xid(void *arg, const WaPlanRange *range, TransactionId xid, WaPlanRecord 
 			if (range->path->entry[i].tli != place->tli || !stretch(range, i, &low, &high) ||
 				place->start >= high || place->start + c->segment_size <= low)
 				continue;
-			status = match_in(c, range, i, place->start, "xid", 0, xid, record, text);
+			status = match_in(c, range, i, place->start, sought->what, 0, sought->xid, record, text);
 			if (status != WA_SEARCH_NONE)
 				return status;
 		}
 	}
 	return WA_SEARCH_NONE;
+}
+
+/* Read [from, to) of the path, whatever the catalog knows of it. */
+static WaSearchStatus
+unlisted_match(WaPlanCatalog *c, const WaHistory *path, XLogRecPtr from, XLogRecPtr to, const Sought *sought,
+			   WaPlanRecord *record, char *text)
+{
+	wa_plan_find(c, path, from, to, c->within, sought->what, sought->time, sought->xid);
+	if (c->found->failed != NULL)
+		return failed(c, text);
+	if (!c->found->has_match)
+		return WA_SEARCH_NONE;
+	*record = c->found->match;
+	return WA_SEARCH_FOUND;
+}
+
+/* Look at a range in order: by the catalog's rows, and without them where they don't tell. */
+static WaSearchStatus
+search_first(WaPlanCatalog *c, const WaPlanRange *range, const Sought *sought, WaPlanRecord *record, char *text)
+{
+	WaPlanRange piece = *range;
+	WaSearchStatus status = WA_SEARCH_NONE;
+
+	c->within = range->to;
+	for (int i = 0; i < range->path->count; i++)
+	{
+		XLogRecPtr low;
+		XLogRecPtr high;
+
+		if (i + 1 < range->path->count)
+		{
+			if (!wa_plan_unlisted(c, range, i, &low, &high))
+				continue;
+		}
+		else
+			low = high = range->to;
+		piece.to = low;
+		if (piece.from < piece.to)
+			status = sought->xid != InvalidTransactionId ? listed_xid(c, &piece, sought, record, text)
+														 : listed_time(c, &piece, sought, record, text);
+		if (status == WA_SEARCH_NONE && low < high)
+			status = unlisted_match(c, range->path, low, high, sought, record, text);
+		if (status != WA_SEARCH_NONE)
+			return status;
+		piece.from = high;
+	}
+	return WA_SEARCH_NONE;
+}
+
+static WaSearchStatus
+search_time(void *arg, const WaPlanRange *range, int64 time, bool or_equal, WaPlanRecord *record, char *text)
+{
+	Sought sought = {or_equal ? "time_or_equal" : "time", time, InvalidTransactionId};
+
+	return search_first(arg, range, &sought, record, text);
+}
+
+static WaSearchStatus
+search_xid(void *arg, const WaPlanRange *range, TransactionId xid, WaPlanRecord *record, char *text)
+{
+	Sought sought = {"xid", 0, xid};
+
+	/* no transaction has this number */
+	if (!TransactionIdIsNormal(xid))
+		return WA_SEARCH_NONE;
+	return search_first(arg, range, &sought, record, text);
 }
 
 static WaSearchStatus
@@ -357,20 +474,25 @@ search_name(void *arg, const WaPlanRange *range, const char *name, WaPlanRecord 
 	int64 time = 0;
 
 	*count = 0;
+	c->within = range->to;
 	for (int i = 0; i < range->path->count; i++)
 	{
 		Oid types[] = {TEXTOID, INT8OID, INT4OID, PG_LSNOID, PG_LSNOID, TEXTOID, PG_LSNOID};
 		Datum values[7];
 		XLogRecPtr low;
 		XLogRecPtr high;
+		XLogRecPtr read_from;
+		XLogRecPtr read_to;
 
 		if (!stretch(range, i, &low, &high))
 			continue;
+		if (!wa_plan_unlisted(c, range, i, &read_from, &read_to))
+			read_from = read_to = high;
 		values[0] = CStringGetTextDatum(c->source);
 		values[1] = Int64GetDatum((int64) c->sysid);
 		values[2] = Int32GetDatum((int32) range->path->entry[i].tli);
 		values[3] = LSNGetDatum(low);
-		values[4] = LSNGetDatum(high);
+		values[4] = LSNGetDatum(read_from);
 		values[5] = CStringGetTextDatum(name);
 		values[6] = LSNGetDatum(range->to);
 		wa_plan_query("SELECT r.start_lsn, r.created_at FROM walarchive.restore_point r "
@@ -388,6 +510,25 @@ search_name(void *arg, const WaPlanRange *range, const char *name, WaPlanRecord 
 		}
 		*count += (int) Min(SPI_processed, PG_INT32_MAX - *count);
 		SPI_freetuptable(SPI_tuptable);
+
+		/* no restore point has a longer name */
+		while (read_from < read_to && strlen(name) < WA_RESTORE_POINT_LEN)
+		{
+			Sought sought = {psprintf("name %s", name), 0, InvalidTransactionId};
+			WaPlanRecord point;
+
+			status = unlisted_match(c, range->path, read_from, read_to, &sought, &point, text);
+			if (status == WA_SEARCH_FAILED)
+				return status;
+			if (status == WA_SEARCH_NONE)
+				break;
+			if ((*count)++ == 0)
+			{
+				first = point.start_lsn;
+				time = point.time;
+			}
+			read_from = point.end_lsn;
+		}
 	}
 	if (*count == 0)
 		return WA_SEARCH_NONE;
@@ -410,7 +551,7 @@ static bool
 is_known(const WaPlanFound *f, const WaHistory *path, XLogRecPtr start, XLogRecPtr from, XLogRecPtr upto, WaPlanLast what,
 		 bool *found, WaPlanRecord *record)
 {
-	if (!f->valid || f->path != path->entry[path->count - 1].tli || f->from < start)
+	if (!f->valid || f->from < start || !wa_plan_is_of_path(f, path))
 		return false;
 	*found = false;
 	if (f->has_match && f->match.end_lsn == upto && f->match.start_lsn >= from &&
@@ -441,9 +582,23 @@ search_last(WaPlanCatalog *c, const WaPlanRange *range, WaPlanLast what, WaPlanR
 		XLogRecPtr low;
 		XLogRecPtr high;
 		XLogRecPtr start = 0;
+		XLogRecPtr read_from;
+		XLogRecPtr read_to;
 
 		if (!stretch(range, i, &low, &high))
 			continue;
+		if (wa_plan_unlisted(c, range, i, &read_from, &read_to))
+		{
+			wa_plan_find(c, range->path, read_from, read_to, range->to, "none", 0, InvalidTransactionId);
+			if (c->found->failed != NULL)
+				return failed(c, text);
+			if (c->found->has_last[what])
+			{
+				*record = c->found->last[what];
+				return WA_SEARCH_FOUND;
+			}
+			high = read_from;
+		}
 		while (low < high &&
 			   ask_segment(c, "SELECT walarchive.last_segment_with($1, $2, $3, $4, $5, $6)",
 						   range->path->entry[i].tli, low, high, TEXTOID, CStringGetTextDatum(words[what]), &start))

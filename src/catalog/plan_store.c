@@ -103,7 +103,7 @@ last_segment(WaPlanCatalog *c, const WaRestorePlan *plan, XLogRecPtr from, bool 
 	{
 		const WaPlanFound *f = &c->readings[i];
 
-		if (!f->valid || f->path != plan->timeline || f->from != from)
+		if (!f->valid || f->from != from || !wa_plan_is_of_path(f, &plan->path))
 			continue;
 		if (f->upto == plan->stop_lsn || (plan->stops_before && f->upto == plan->stop.start_lsn))
 			return f;
@@ -122,6 +122,43 @@ last_segment(WaPlanCatalog *c, const WaRestorePlan *plan, XLogRecPtr from, bool 
 	return c->found;
 }
 
+/*
+ * Which of them were finished where the catalog's rows don't tell?  'gids' and
+ * 'xids' of the same length.
+ */
+static List *
+drop_unlisted(WaPlanCatalog *c, const WaRestorePlan *plan, XLogRecPtr to, List *gids, List *xids)
+{
+	WaPlanRange range = {&plan->path, 0, to};
+
+	for (int i = 0; i < plan->path.count; i++)
+	{
+		XLogRecPtr low;
+		XLogRecPtr high;
+		ListCell *g;
+		ListCell *x;
+		List *open = NIL;
+		List *open_xids = NIL;
+
+		if (!wa_plan_unlisted(c, &range, i, &low, &high))
+			continue;
+		wa_plan_find(c, &plan->path, low, high, plan->stop_lsn, "none", 0, InvalidTransactionId);
+		/* what can't be read before the plan's beginning is no concern of it */
+		if (c->found->failed != NULL)
+			continue;
+		forboth(g, gids, x, xids)
+		{
+			if (is_finished(c->found, false, lfirst_oid(x)))
+				continue;
+			open = lappend(open, lfirst(g));
+			open_xids = lappend_oid(open_xids, lfirst_oid(x));
+		}
+		gids = open;
+		xids = open_xids;
+	}
+	return gids;
+}
+
 List *
 wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 {
@@ -131,6 +168,8 @@ wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 	bool after_match;
 	const WaPlanFound *found = last_segment(c, plan, from, &after_match);
 	List *gids = NIL;
+	List *before = NIL;
+	List *xids = NIL;
 	ListCell *lc;
 
 	/* what was prepared in the last segment; the catalog has what was open where that begins */
@@ -153,10 +192,14 @@ wa_plan_prepared(WaPlanCatalog *c, const WaRestorePlan *plan)
 		bool isnull;
 		Datum xid = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
 
-		if (!is_finished(found, after_match, DatumGetTransactionId(xid)))
-			gids = lappend(gids, SPI_getvalue(row, SPI_tuptable->tupdesc, 2));
+		if (is_finished(found, after_match, DatumGetTransactionId(xid)))
+			continue;
+		before = lappend(before, SPI_getvalue(row, SPI_tuptable->tupdesc, 2));
+		xids = lappend_oid(xids, DatumGetTransactionId(xid));
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (before != NIL)
+		gids = list_concat(gids, drop_unlisted(c, plan, from, before, xids));
 	list_sort(gids, compare_texts);
 	return gids;
 }

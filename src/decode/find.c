@@ -30,9 +30,11 @@ typedef struct Find
 	bool by_time;
 	bool or_equal;
 	bool by_xid;
+	bool by_name;
 	bool any; /* the first record */
 	int64 time;
 	TransactionId xid;
+	char name[256];
 	XLogRecPtr within; /* 0: no bound */
 
 	/* what came by; role 0: none */
@@ -63,7 +65,12 @@ fill(WaMsgFound *m, WaFoundRole role, const Find *find, const WaWalRecord *recor
 	m->start_lsn = record->start_lsn;
 	m->end_lsn = record->end_lsn;
 	m->prev_lsn = record->prev_lsn;
-	if (event->kind != WA_EVENT_NONE)
+	if (event->kind == WA_EVENT_RESTORE_POINT)
+	{
+		m->xid = record->xid;
+		m->time = event->u.restore_point.time;
+	}
+	else if (event->kind != WA_EVENT_NONE)
 	{
 		m->xid = event->u.xact.xid;
 		m->time = event->u.xact.time;
@@ -117,6 +124,8 @@ is_match(const Find *find, const WaWalEvent *event, bool ends)
 {
 	if (find->any)
 		return true;
+	if (find->by_name)
+		return event->kind == WA_EVENT_RESTORE_POINT && strcmp(event->u.restore_point.name, find->name) == 0;
 	if (!ends)
 		return false;
 	if (find->by_time)
@@ -135,13 +144,16 @@ find_record(void *arg, const WaWalRecord *record)
 	if (find->within != 0 && record->end_lsn > find->within)
 		return false;
 	event.kind = WA_EVENT_NONE;
-	if (find_event(record->rmid, record->info) &&
+	if ((find->by_name ? wa_event_record(record->rmid, record->info) : find_event(record->rmid, record->info)) &&
 		wa_decode_event(record, &event) == WA_EVENT_INVALID)
 	{
 		wa_walk_refuse(&find->walk, record, WA_DAMAGE_RECORD,
 					   "a record has a right checksum, but makes no sense");
 		return false;
 	}
+	/* of the other resource managers restore points alone */
+	if (record->rmid != WA_RM_XACT && event.kind != WA_EVENT_RESTORE_POINT)
+		event.kind = WA_EVENT_NONE;
 	commit = event.kind == WA_EVENT_COMMIT || event.kind == WA_EVENT_COMMIT_PREPARED;
 	ends = commit || event.kind == WA_EVENT_ABORT || event.kind == WA_EVENT_ABORT_PREPARED;
 	if (is_match(find, &event, ends))
@@ -186,7 +198,9 @@ wa_serve_find(const WaRequest *request)
 	find.by_time = find.or_equal || strcmp(what, "time") == 0;
 	find.by_xid = strcmp(what, "xid") == 0;
 	find.any = strcmp(what, "record") == 0;
-	if (!find.by_time && !find.by_xid && !find.any && strcmp(what, "none") != 0)
+	find.by_name = strcmp(what, "name") == 0 &&
+				   wa_json_get_string(request->text, request->len, "name", find.name, sizeof(find.name));
+	if (!find.by_time && !find.by_xid && !find.by_name && !find.any && strcmp(what, "none") != 0)
 	{
 		wa_request_failed(request, "the request does not say what to find");
 		return;
@@ -198,7 +212,7 @@ wa_serve_find(const WaRequest *request)
 		return;
 	find.out = request->out;
 	find.walk.prefix_len = WA_RECORD_HEADER;
-	find.walk.keep = find_event;
+	find.walk.keep = find.by_name ? wa_event_record : find_event;
 	find.walk.record = find_record;
 	find.walk.arg = &find;
 	wa_walk(&find.walk);

@@ -401,18 +401,14 @@ sub holds_later
 		WHERE b.source = '$name' AND b.label = '$label' AND c.xact_time $beyond '$target->{time}')) eq 't';
 }
 
-# Did it end in a segment that is damaged, or is the damaged one a parent's copy
-# of a fork's segment, of which a plan does not take the child's?
+# Did it end in a segment that is damaged?
 sub in_damaged
 {
 	my ($self, $target, $found) = @_;
 	my $name = $self->{history}{name};
 	return $self->value(qq(
 		SELECT count(*) > 0 FROM walarchive.damage d JOIN walarchive.segment s USING (source, system_identifier, timeline, start_lsn)
-		WHERE d.source = '$name' AND ('$found->{lsn}'::pg_lsn BETWEEN s.start_lsn AND s.end_lsn
-			OR EXISTS (SELECT 1 FROM walarchive.timeline t
-					   WHERE t.source = d.source AND t.system_identifier = s.system_identifier AND t.parent_timeline = s.timeline
-						   AND t.fork_lsn > s.start_lsn AND t.fork_lsn <= s.end_lsn)))) eq 't';
+		WHERE d.source = '$name' AND '$found->{lsn}'::pg_lsn BETWEEN s.start_lsn AND s.end_lsn)) eq 't';
 }
 
 sub forget
