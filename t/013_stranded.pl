@@ -2,6 +2,10 @@
 # customers hold receipts for orders that the new primary has never heard of.
 # The archive has confirmed them, so it has to say which they were: each commit,
 # no other one, through two failovers.
+#
+# Meanwhile somebody asks to go back to one of those orders.  The archive is
+# receiving the new timeline already, but has not indexed any of it: where the old
+# timeline has that order is a place that the new one never came to.
 use strict;
 use warnings FATAL => 'all';
 
@@ -11,6 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
+use WalFaults;
 
 my $quiet = q(
 wal_keep_size = 256MB
@@ -66,6 +71,7 @@ sub commit
 
 wait_archived($host, 'prod', $first);
 ok(wait_for('the catalog', sub { value(q(SELECT count(*) FROM walarchive.timeline)) eq '1' }), 'the catalog has the archive');
+value(q(SELECT walarchive.take_backup('prod', label => 'before')));
 is(stranded('count(*)'), '0', 'nothing is stranded before a failover');
 
 # --- the archive is ahead of both standbys; the second one is promoted ---
@@ -81,12 +87,31 @@ $first->safe_psql('postgres', q(COMMIT PREPARED 'p'));
 push @lost, $prepared;
 wait_archived($host, 'prod', $first);
 my %time = map { split /\|/ } split /\n/, value(q(SELECT xid, xact_time FROM walarchive.commits('prod')));
+
+# A plan to a transaction: whether it is feasible, on which timeline, why not, and
+# whether it speaks of a timeline that is not indexed.
+sub plan_to
+{
+	my ($xid, $args) = @_;
+	return value("SELECT feasible, timeline, coalesce(reason, ''), coalesce(hint, '') LIKE '%imeline 2 is being received and is not indexed%'
+		FROM walarchive.plan_restore('prod', target_xid => '$xid'" . ($args // '') . ')');
+}
+ok(wait_for('a plan', sub { plan_to($lost[0]) eq 't|1||f' }), 'a restore to one of them can be planned') or diag(plan_to($lost[0]));
+stop_indexers($host);
 $first->stop('immediate');
 
 $second->append_conf('postgresql.conf', "primary_conninfo = ''");
 $second->start;
 $second->promote;
 wait_timeline($host, 'prod', 2);
+is(plan_to($lost[0]), 't|1||t', 'right after the failover a plan says that there is a timeline which it knows nothing of');
+is(value("SELECT walarchive.plan_report('prod', target_xid => '$lost[0]') LIKE '%imeline 2 is being received and is not indexed%'"), 't', '... and so does its report');
+is(plan_to($lost[0], ', target_timeline => 1'), 't|1||f', '... but who names the old timeline knows that');
+is(value(qq(SELECT clock_timestamp() AS begun \\gset
+		SELECT p.plan_id FROM walarchive.plan_restore('prod', target_xid => '$lost[0]') p \\gset
+		SELECT clock_timestamp() - :'begun' >= interval '2.5 s')), 't', '... having waited for the index');
+start_indexers($host);
+ok(wait_for('the plan', sub { plan_to($lost[0]) eq 'f|2|not_ancestor|f' }), 'the new timeline never came to where the old one has it') or diag(plan_to($lost[0]));
 my @kept = (commit($second, 'INSERT INTO orders VALUES (5)'));
 switch_wal($second, 1);
 wait_archived($host, 'prod', $second);

@@ -63,7 +63,9 @@ look_at_source(WaPlanCatalog *c)
 	TupleDesc desc;
 
 	wa_plan_query("SELECT p.system_identifier, p.segment_size, p.timelines[pg_catalog.cardinality(p.timelines)], "
-				  "CASE WHEN p.live THEN p.last_lsn END "
+				  "CASE WHEN p.live THEN p.last_lsn END, "
+				  "(SELECT r.received_tli FROM walarchive.receiver_state() r WHERE r.source OPERATOR(pg_catalog.=) $1 "
+				  "AND r.system_identifier OPERATOR(pg_catalog.=) p.system_identifier) "
 				  "FROM walarchive.archived_path($1, NULL) p",
 				  1, types, values, NULL);
 	row = SPI_tuptable->vals[0];
@@ -72,6 +74,7 @@ look_at_source(WaPlanCatalog *c)
 	c->segment_size = c->input.segment_size = (uint32) wa_plan_int(row, desc, 2);
 	c->input.newest = (TimeLineID) wa_plan_int(row, desc, 3);
 	c->live_lsn = wa_plan_lsn(row, desc, 4);
+	c->received_tli = (TimeLineID) wa_plan_int(row, desc, 5);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -284,21 +287,52 @@ wa_plan_catalog_read(WaPlanCatalog *c)
 	return &c->input;
 }
 
+/* Rest a little before the next look; false: it has been long enough since the first one, '*since' (0: none). */
+static bool
+rest(TimestampTz *since)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*since == 0)
+		*since = now;
+	/* a clock that was set back does not make it longer */
+	if (now < *since || now >= TimestampTzPlusMilliseconds(*since, WAIT_MS))
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
 bool
 wa_plan_catalog_wait(WaPlanCatalog *c)
 {
 	if (!c->lagged)
 		return false;
-	for (int ms = 0; ms < WAIT_MS; ms += LOOK_MS)
+	do
+		fresh_snapshot();
+	while (index_lags(c) && rest(&c->waiting_since));
+	return true;
+}
+
+void
+wa_plan_catalog_follow(WaPlanCatalog *c)
+{
+	if (wa_plan_catalog_unknown_timeline(c) == 0)
+		return;
+	while (wa_plan_catalog_unknown_timeline(c) != 0 && rest(&c->waiting_since))
 	{
 		fresh_snapshot();
-		if (!index_lags(c))
-			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		look_at_source(c);
 	}
-	return true;
+	c->live_at_start = c->live_lsn;
+	c->newest_at_start = c->input.newest;
+}
+
+TimeLineID
+wa_plan_catalog_unknown_timeline(const WaPlanCatalog *c)
+{
+	return c->received_tli > c->input.newest ? c->received_tli : 0;
 }
 
 uint32

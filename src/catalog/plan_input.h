@@ -28,6 +28,17 @@ extern WaPlanCatalog *wa_plan_catalog_open(const char *source);
 extern void wa_plan_catalog_close(WaPlanCatalog *catalog);
 
 /*
+ * For a plan along the newest timeline, before the catalog is read.  Right after a
+ * failover WAL of a timeline is being received that the catalog has nothing of:
+ * wait for the indexer, for some seconds at most.  What the old timeline has is no
+ * answer, even if it has the target: it may be behind the place where it was left.
+ */
+extern void wa_plan_catalog_follow(WaPlanCatalog *catalog);
+
+/* The timeline of which WAL is being received and the catalog that was read has none; 0: there is none. */
+extern TimeLineID wa_plan_catalog_unknown_timeline(const WaPlanCatalog *catalog);
+
+/*
  * The catalog as it is now: what wa_plan_restore wants.  Valid until it is called
  * again.  Memory is the caller's.
  */
@@ -35,7 +46,8 @@ extern const WaPlanInput *wa_plan_catalog_read(WaPlanCatalog *catalog);
 
 /*
  * If the catalog that was read lacked something that had been archived when it was
- * opened: wait for the indexer, for some seconds at most, and return true.  Then
+ * opened: wait for the indexer, for some seconds at most (with those of
+ * wa_plan_catalog_follow), and return true.  Then
  * reading it again may say more.
  */
 extern bool wa_plan_catalog_wait(WaPlanCatalog *catalog);

@@ -70,8 +70,10 @@ struct WaPlanCatalog
 	XLogRecPtr live_lsn;      /* received and flushed of the newest timeline, 0: nothing is being received */
 	XLogRecPtr live_at_start; /* the same when it was opened */
 	TimeLineID newest_at_start;
-	bool just_opened; /* the source was looked at, under the present snapshot */
-	bool lagged;      /* what was read lacks some of that */
+	TimeLineID received_tli;   /* the receiver's, 0: it has not begun yet */
+	TimestampTz waiting_since; /* for the indexer, 0: not yet */
+	bool just_opened;          /* the source was looked at, under the present snapshot */
+	bool lagged;               /* what was read lacks some of that */
 	WaPlanInput input;
 	XLogRecPtr within;                      /* records that end behind don't count in the search that is being made */
 	WaPlanFound *found;                     /* the last reading */

@@ -149,6 +149,8 @@ make_plan(FunctionCallInfo fcinfo)
 	wa_require_preload();
 	plan_arguments(fcinfo, p);
 	catalog = wa_plan_catalog_open(p->source);
+	if (p->target.timeline == 0)
+		wa_plan_catalog_follow(catalog);
 	input = wa_plan_catalog_read(catalog);
 	(void) wa_plan_restore(input, &p->target, plan);
 	if (may_change(plan, &p->target) && wa_plan_catalog_wait(catalog))
@@ -182,6 +184,8 @@ make_plan(FunctionCallInfo fcinfo)
 	facts.prepared = p->prepared;
 	facts.tablespaces = p->tablespaces;
 	facts.settings = p->settings;
+	if (p->target.timeline == 0)
+		facts.unknown_timeline = wa_plan_catalog_unknown_timeline(catalog);
 	p->hint = wa_plan_hint(&facts);
 	p->report = wa_plan_report_text(&facts);
 	wa_plan_catalog_close(catalog);

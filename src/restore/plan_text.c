@@ -222,6 +222,14 @@ append_sentence(StringInfo s, const char *text)
 		appendStringInfoChar(s, '.');
 }
 
+/* It may have what was asked for, at another place. */
+static char *
+unknown_timeline_text(const WaPlanFacts *f)
+{
+	return psprintf("WAL of timeline %u is being received and is not indexed yet: this is what timeline %u has",
+					f->unknown_timeline, f->input->newest);
+}
+
 char *
 wa_plan_hint(const WaPlanFacts *f)
 {
@@ -229,6 +237,8 @@ wa_plan_hint(const WaPlanFacts *f)
 	StringInfoData s;
 
 	initStringInfo(&s);
+	if (f->unknown_timeline != 0)
+		append_sentence(&s, unknown_timeline_text(f));
 	if (plan->feasible)
 	{
 		if (f->prepared != NIL)
@@ -340,6 +350,8 @@ wa_plan_report_text(const WaPlanFacts *f)
 	initStringInfo(&s);
 	appendStringInfo(&s, "Restore of source \"%s\" to %s: %s\n", f->source, wa_target_text(f->target),
 					 plan->feasible ? "feasible" : psprintf("not feasible (%s)", wa_plan_reason_name(plan->reason)));
+	if (f->unknown_timeline != 0)
+		append_line(&s, "not indexed", unknown_timeline_text(f));
 	if (plan->feasible)
 		report_feasible(&s, f);
 	else

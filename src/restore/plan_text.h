@@ -28,6 +28,7 @@ typedef struct WaPlanFacts
 	List *prepared;      /* gids */
 	List *tablespaces;   /* directories of those that recovery makes anew */
 	const char *settings;
+	TimeLineID unknown_timeline; /* newer than the plan's path, and not indexed yet; 0: none */
 } WaPlanFacts;
 
 /* "time 2026-01-01 12:00:00+00", ...: what was asked for. */

@@ -305,15 +305,18 @@ sub restored
 	my $name = $self->{name};
 	$self->archived;
 	$self->indexed;
-	# the timeline is the commit's own: PostgreSQL writes no sound history where a
-	# recovery along another one stops before that is come to
+	# along the last timeline that has it
 	my @choice = split /\n/, $self->host_value(qq(
-		SELECT DISTINCT w.backup, c.timeline, c.start_lsn
+		SELECT w.backup, c.timeline, c.start_lsn, max(w.timeline)
 		FROM walarchive.recovery_window w CROSS JOIN LATERAL walarchive.commits('$name', timeline => w.timeline, from_lsn => w.first_lsn, to_lsn => w.last_lsn) c
 		WHERE w.source = '$name' AND c.kind = 'commit'
+		GROUP BY w.backup, c.timeline, c.start_lsn
 		ORDER BY c.timeline, c.start_lsn, w.backup));
 	return $self->promotion if !@choice;
-	my ($label, $timeline, $lsn) = split /\|/, $choice[ rand(@choice) ];
+	my ($label, $own, $lsn, $along) = split /\|/, $choice[ rand(@choice) ];
+	# PostgreSQL writes no sound history where a recovery along another timeline than the commit's own is promoted
+	my $timeline = $self->host_value(qq(SELECT timeline FROM walarchive.plan_restore('$name', target_lsn => '$lsn', target_timeline => $along, backup => '$label')));
+	BAIL_OUT("$name: a restore of $label to $lsn on timeline $own, along timeline $along, is planned along timeline $timeline") if $timeline ne $own;
 	my $data = $self->unpacked($label);
 
 	$node->stop('immediate');
