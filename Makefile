@@ -119,7 +119,8 @@ test/fuzz/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(wildcard src/base/*.
 		$(if $(findstring message,$*),src/capture/protocol.c,$(wildcard src/base/*.c)) \
 		-L$(libdir) -L$(pkglibdir) -lpgcommon -lpgport
 
-.PHONY: unitcheck
+.PHONY: unitcheck unit-programs
+unit-programs: $(UNIT_TESTS)
 unitcheck: $(UNIT_TESTS)
 	$(foreach f,$(FUZZ),./test/fuzz/replay_$(f) test/fuzz/corpus/$(f)/* &&) ./test/unit_base && \
 		./test/unit_wal test/wal && ./test/unit_wal_made && ./test/unit_wal_event test/wal && ./test/unit_wal_effects && \

@@ -22,6 +22,7 @@
 #include "src/capture/launcher.h"
 #include "src/settings.h"
 #include "src/state/archive_dir.h"
+#include "src/state/fault_point.h"
 #include "src/state/shmem.h"
 
 PG_MODULE_MAGIC;
@@ -90,6 +91,9 @@ define_settings(void)
 							"0 disables it.",
 							&wa_min_free_space, 512, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+#ifdef WA_FAULT_POINTS
+	wa_fault_init();
+#endif
 	MarkGUCPrefixReserved("walarchive");
 }
 

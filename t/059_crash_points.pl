@@ -44,8 +44,10 @@ foreach my $point (@points)
 	arm_faults($host, $point);
 	# in the background, because it waits for the archive
 	my $load = start_load($primary,
-		"INSERT INTO filler SELECT repeat('z', 900) FROM generate_series(1, 400);
-		 SELECT pg_switch_wal();\n" x 3 . "INSERT INTO filler VALUES ('$point');\n");
+		# segments that end in the middle of a record, and segments that end in zeroes
+		"INSERT INTO filler SELECT repeat('z', 900) FROM generate_series(1, 1200);
+		 INSERT INTO filler SELECT repeat('z', 900) FROM generate_series(1, 400);
+		 SELECT pg_switch_wal();\n" x 2 . "INSERT INTO filler VALUES ('$point');\n");
 	ok(wait_for('the receiver to be killed', sub { process_gone($pid) }),
 		"$point: the receiver was killed");
 	$load->finish;

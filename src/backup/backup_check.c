@@ -36,6 +36,7 @@
 #include "utils/resowner.h"
 
 #include "../base/crc32c.h"
+#include "../state/fault_point.h"
 #include "backup_check_internal.h"
 
 /* What the thread may be behind.  More would drive out of the processor's cache what compression works with. */
@@ -68,7 +69,7 @@ flush_spill(WaBackupCheck *check)
 
 	while (check->spill_used > 0 && check->spill_error == 0)
 	{
-		ssize_t n = write(check->spill_fd, p, check->spill_used);
+		ssize_t n = WA_FAULT(BACKUP_SPILL_WRITE, write(check->spill_fd, p, WA_SHORT(check->spill_used)));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -104,7 +105,7 @@ open_spill(WaBackupCheck *check, const char *folder)
 				 errmsg("path of a temporary file is too long")));
 	(void) unlink(path);
 	ReserveExternalFD();
-	check->spill_fd = open(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY | O_CLOEXEC, pg_file_create_mode);
+	check->spill_fd = WA_FAULT(BACKUP_SPILL_CREATE, open(path, O_RDWR | O_CREAT | O_EXCL | PG_BINARY | O_CLOEXEC, pg_file_create_mode));
 	if (check->spill_fd < 0)
 	{
 		int error = errno;

@@ -39,6 +39,7 @@
 
 #include "../settings.h"
 #include "../state/archive_dir.h"
+#include "../state/fault_point.h"
 #include "../state/journal.h"
 #include "backup_worker.h"
 
@@ -286,13 +287,13 @@ keep_backup(WaBackup *b)
 	wa_write_backup_info(b->folder, &b->info);
 
 	wa_backup_path(path, b->request.source, b->info.system_identifier, b->request.label, "");
-	if (rename(b->folder, path) != 0)
+	if (WA_FAULT(BACKUP_RENAME, rename(b->folder, path)) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not rename directory \"%s\": %m", b->folder)));
 	wa_backups_path(parent, b->request.source, b->info.system_identifier);
 	fd = open(parent, O_RDONLY | O_CLOEXEC);
-	rc = fd < 0 ? -1 : fsync(fd);
+	rc = fd < 0 ? -1 : WA_FAULT(BACKUP_PARENT_FSYNC, fsync(fd));
 	if (rc != 0)
 	{
 		int save_errno = errno;

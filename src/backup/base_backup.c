@@ -30,6 +30,7 @@
 #include "../capture/protocol.h"
 #include "../settings.h"
 #include "../state/archive_dir.h"
+#include "../state/fault_point.h"
 #include "backup_worker.h"
 
 /* Dirty data is handed to the disk in pieces of this many bytes. */
@@ -95,7 +96,7 @@ open_file(Receiving *r, const char *name)
 {
 	if (snprintf(r->path, sizeof(r->path), "%s/%s", r->b->folder, name) >= sizeof(r->path))
 		elog(ERROR, "path of a backup's file is too long");
-	r->fd = open(r->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, pg_file_create_mode);
+	r->fd = WA_FAULT(BACKUP_CREATE, open(r->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, pg_file_create_mode));
 	if (r->fd < 0)
 		wa_backup_error(r->b, "io_error",
 						errcode_for_file_access(),
@@ -117,7 +118,7 @@ write_file(void *arg, const char *data, size_t len)
 		ssize_t n;
 
 		errno = 0;
-		n = write(r->fd, data, len);
+		n = WA_FAULT(BACKUP_WRITE, write(r->fd, data, WA_SHORT(len)));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -157,7 +158,7 @@ close_file(Receiving *r)
 	if (fd < 0)
 		return;
 	r->fd = -1;
-	rc = fsync(fd);
+	rc = WA_FAULT(BACKUP_FSYNC, fsync(fd));
 	if (rc != 0)
 	{
 		int save_errno = errno;

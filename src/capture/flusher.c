@@ -19,6 +19,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../state/fault_point.h"
 #include "flusher.h"
 
 /* Zeroes are written in pieces of this size, each pushed out at once. */
@@ -91,9 +92,9 @@ sync_data(int fd)
 {
 	/* macOS has it without declaring it, and it does not do what it should */
 #ifndef __APPLE__
-	return fdatasync(fd);
+	return WA_FAULT(SEGMENT_FDATASYNC, fdatasync(fd));
 #else
-	return fsync(fd);
+	return WA_FAULT(SEGMENT_FDATASYNC, fsync(fd));
 #endif
 }
 
@@ -113,11 +114,11 @@ run_job(int fd, const WaFinishJob *finish, WaFlushResult *result)
 	}
 	else if (finish != NULL)
 	{
-		if ((finish->from[0] != '\0' && rename(finish->from, finish->to) != 0) ||
+		if ((finish->from[0] != '\0' && WA_FAULT(SEGMENT_RENAME, rename(finish->from, finish->to)) != 0) ||
 			(finish->next_from[0] != '\0' &&
-			 rename(finish->next_from, finish->next_to) != 0))
+			 WA_FAULT(SEGMENT_RENAME_TWICE, rename(finish->next_from, finish->next_to)) != 0))
 			result->error = errno ? errno : EIO;
-		else if (finish->dirfd >= 0 && fsync(finish->dirfd) != 0)
+		else if (finish->dirfd >= 0 && WA_FAULT(DIRECTORY_FSYNC, fsync(finish->dirfd)) != 0)
 		{
 			result->error = errno ? errno : EIO;
 			result->sync_failed = true;
@@ -186,7 +187,7 @@ lane_main(void *arg)
 int
 wa_reserve_file(const char *path, uint32 size, mode_t mode)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	int fd = WA_FAULT(RESERVE_CREATE, open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
 	int rc;
 
 	if (fd < 0)
@@ -195,19 +196,19 @@ wa_reserve_file(const char *path, uint32 size, mode_t mode)
 	/* not posix_fallocate, which writes every block where this is missing */
 	do
 	{
-		rc = fallocate(fd, 0, 0, size);
+		rc = WA_FAULT(RESERVE_ALLOCATE, fallocate(fd, 0, 0, size));
 	} while (rc != 0 && errno == EINTR);
 	if (rc != 0 && errno == EOPNOTSUPP)
-		rc = ftruncate(fd, size);
+		rc = WA_FAULT(RESERVE_TRUNCATE, ftruncate(fd, size));
 #else
-	rc = ftruncate(fd, size);
+	rc = WA_FAULT(RESERVE_TRUNCATE, ftruncate(fd, size));
 #endif
 	if (rc != 0)
 	{
 		int save_errno = errno;
 
 		close(fd);
-		unlink(path);
+		(void) WA_FAULT(RESERVE_REMOVE, unlink(path));
 		errno = save_errno;
 		return -1;
 	}
@@ -234,7 +235,7 @@ prepare_file(const char *path, uint32 size, bool zero, mode_t mode,
 		close(fd);
 		return 0;
 	}
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	fd = WA_FAULT(PREPARE_CREATE, open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
 	if (fd < 0)
 		return errno ? errno : EIO;
 	for (uint32 done = 0; done < size && error == 0;)
@@ -247,7 +248,7 @@ prepare_file(const char *path, uint32 size, bool zero, mode_t mode,
 			break;
 		}
 		errno = 0;
-		n = pwrite(fd, zeroes, Min(ZERO_CHUNK, size - done), done);
+		n = WA_FAULT(PREPARE_WRITE, pwrite(fd, zeroes, WA_SHORT(Min(ZERO_CHUNK, size - done)), done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -265,11 +266,11 @@ prepare_file(const char *path, uint32 size, bool zero, mode_t mode,
 		done += (uint32) n;
 	}
 	/* the size and the extents, once, so that later flushes change neither */
-	if (error == 0 && fsync(fd) != 0)
+	if (error == 0 && WA_FAULT(PREPARE_FSYNC, fsync(fd)) != 0)
 		error = errno ? errno : EIO;
 	close(fd);
 	if (error != 0)
-		unlink(path);
+		(void) WA_FAULT(PREPARE_REMOVE, unlink(path));
 	return error;
 }
 

@@ -40,6 +40,7 @@
 #include "../compat.h"
 #include "../settings.h"
 #include "../state/archive_dir.h"
+#include "../state/fault_point.h"
 #include "receiver.h"
 
 /* Waits between two attempts: they double up to the limit. */
@@ -256,10 +257,9 @@ end_connection(WaReceiver *r, WaCause cause)
 		 */
 		if (!is_disk_error(cause))
 			cause = sync_files(r);
-		wa_writer_abandon(&r->writer, cause == WA_CAUSE_SYNC_FAILED);
-		if (cause == WA_CAUSE_SYNC_FAILED)
+		if (wa_writer_abandon(&r->writer, cause == WA_CAUSE_SYNC_FAILED))
 			wa_receiver_event(r, "suspect_file", "critical", r->writer.tli, 0,
-							  r->writer.durable, r->writer.written, cause,
+							  r->writer.durable, r->writer.written, WA_CAUSE_SYNC_FAILED,
 							  "WAL from %X/%X on could not be made durable; its file is set aside until the WAL was received again",
 							  LSN_FORMAT_ARGS(r->writer.durable));
 		if (is_disk_error(cause))
@@ -441,7 +441,7 @@ drop_source(WaReceiver *r)
 		/* one rename makes it gone; the launcher removes leftovers */
 		snprintf(doomed, sizeof(doomed), "%s/.deleted.%s.%d", wa_directory,
 				 r->name, (int) getpid());
-		if (rename(path, doomed) != 0)
+		if (WA_FAULT(DROP_RENAME, rename(path, doomed)) != 0)
 			wa_error(r, WA_CAUSE_IO,
 					 errcode_for_file_access(),
 					 errmsg("could not rename directory \"%s\": %m", path));
@@ -467,7 +467,7 @@ leave_slot(int code, Datum arg)
 
 	if (r->writer_open)
 	{
-		wa_writer_abandon(&r->writer, false);
+		(void) wa_writer_abandon(&r->writer, false);
 		wa_writer_close(&r->writer);
 		r->writer_open = false;
 	}

@@ -27,6 +27,7 @@
 
 #include "../base/wal_name.h"
 #include "../compat.h"
+#include "../state/fault_point.h"
 #include "archive_scan.h"
 #include "segment_writer.h"
 
@@ -88,7 +89,7 @@ write_bytes(WaSegmentWriter *w, WaOpenSegment *segment, uint32 offset,
 		ssize_t n;
 
 		errno = 0;
-		n = pwrite(segment->fd, data, len, offset);
+		n = WA_FAULT(SEGMENT_WRITE, pwrite(segment->fd, data, WA_SHORT(len), offset));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -124,6 +125,54 @@ prepared_path(const WaSegmentWriter *w, char *path, uint32 number)
 	snprintf(path, MAXPGPATH, "%s/" PREPARED_PREFIX ".%u", w->dir, number);
 }
 
+/*
+ * Give a file whose sync failed a name under which it is not written on.
+ * Returns false, with errno set, if that can't be done.
+ */
+static bool
+set_aside(const char *path)
+{
+	char aside[MAXPGPATH * 2];
+	struct stat st;
+	int rc;
+
+	snprintf(aside, sizeof(aside), "%s" UNSYNCED_SUFFIX, path);
+	/* an earlier one holds what was once confirmed: keep the earlier */
+	if (stat(aside, &st) == 0)
+		rc = WA_FAULT(SET_ASIDE_REMOVE, unlink(path));
+	else
+		rc = WA_FAULT(SET_ASIDE_RENAME, rename(path, aside));
+	return rc == 0 || errno == ENOENT;
+}
+
+/*
+ * Remove files that were set aside and whose replacement is there, whole and
+ * durable: a process may have died, or the disk refused, when it was.
+ */
+static void
+remove_replaced(WaSegmentWriter *w)
+{
+	DIR *dir = AllocateDir(w->dir);
+	struct dirent *de;
+
+	w->has_unsynced = false;
+	while ((de = ReadDirExtended(dir, w->dir, LOG)) != NULL)
+	{
+		char path[MAXPGPATH * 2];
+		char finished[MAXPGPATH * 2];
+		struct stat st;
+		const char *suffix = strstr(de->d_name, ".partial" UNSYNCED_SUFFIX);
+
+		if (suffix == NULL)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", w->dir, de->d_name);
+		snprintf(finished, sizeof(finished), "%s/%.*s", w->dir, (int) (suffix - de->d_name), de->d_name);
+		if (stat(finished, &st) != 0 || WA_FAULT(UNSYNCED_REMOVE, unlink(path)) != 0)
+			w->has_unsynced = true;
+	}
+	FreeDir(dir);
+}
+
 void
 wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 			   WaCause *cause, WaSegmentFinished finished, void *arg)
@@ -131,7 +180,8 @@ wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 	DIR *dir;
 	struct dirent *de;
 
-	memset(w, 0, sizeof(*w));
+	/* but for the suspects, which are the last thing in it */
+	memset(w, 0, offsetof(WaSegmentWriter, suspects));
 	w->cause = cause;
 	w->finished = finished;
 	w->arg = arg;
@@ -143,6 +193,13 @@ wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 	w->dirfd = -1;
 	w->buffer = palloc(COMPARE_SIZE);
 
+	/* what they hold must not be taken for durable */
+	while (w->suspects > 0)
+	{
+		if (!set_aside(w->suspect[w->suspects - 1]))
+			file_error(w, "set aside file", w->suspect[w->suspects - 1]);
+		w->suspects--;
+	}
 	dir = AllocateDir(dirname);
 	while ((de = ReadDir(dir, dirname)) != NULL)
 	{
@@ -151,7 +208,7 @@ wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 		if (strncmp(de->d_name, PREPARED_PREFIX, strlen(PREPARED_PREFIX)) == 0)
 		{
 			snprintf(path, sizeof(path), "%s/%s", dirname, de->d_name);
-			if (unlink(path) != 0 && errno != ENOENT)
+			if (WA_FAULT(LEFTOVER_REMOVE, unlink(path)) != 0 && errno != ENOENT)
 				file_error(w, "remove file", path);
 		}
 		else if (strstr(de->d_name, UNSYNCED_SUFFIX) != NULL)
@@ -159,18 +216,30 @@ wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 	}
 	FreeDir(dir);
 
+	w->flusher = wa_flusher_create(&w->wakeup_fd);
 	w->dirfd = open(dirname, O_RDONLY | O_CLOEXEC);
 	if (w->dirfd < 0)
-		file_error(w, "open directory", dirname);
-	/* a name that was there at start may not be durable yet */
-	if (fsync(w->dirfd) != 0)
 	{
+		int error = errno;
+
+		wa_writer_close(w);
+		errno = error;
+		file_error(w, "open directory", dirname);
+	}
+	/* a name that was there at start may not be durable yet */
+	if (WA_FAULT(START_DIRECTORY_FSYNC, fsync(w->dirfd)) != 0)
+	{
+		int error = errno;
+
+		wa_writer_close(w);
+		errno = error;
 		*w->cause = WA_CAUSE_SYNC_FAILED;
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync directory \"%s\": %m", dirname)));
 	}
-	w->flusher = wa_flusher_create(&w->wakeup_fd);
+	if (w->has_unsynced)
+		remove_replaced(w);
 }
 
 static void
@@ -243,11 +312,11 @@ open_segment(WaSegmentWriter *w, uint64 segno, bool live)
 								segment->path, (long long) st.st_size, w->segment_size),
 						 errhint("Move the file away: it is received again if the server still has the WAL."));
 		/* a half-made file, of a full disk for example, gets its size now */
-		if (st.st_size < w->segment_size && ftruncate(segment->fd, w->segment_size) != 0)
+		if (st.st_size < w->segment_size && WA_FAULT(REOPEN_EXTEND, ftruncate(segment->fd, w->segment_size)) != 0)
 			file_error(w, "extend file", segment->path);
 		segment->known_end = wa_nonzero_end(segment->path, w->segment_size);
 		/* it may have been written by a process that never synced it */
-		if (fsync(segment->fd) != 0)
+		if (WA_FAULT(REOPEN_FSYNC, fsync(segment->fd)) != 0)
 		{
 			*w->cause = WA_CAUSE_SYNC_FAILED;
 			ereport(ERROR,
@@ -493,7 +562,7 @@ take_result(WaSegmentWriter *w, const WaFlushResult *result)
 				/* its replacement is durable */
 				segment_path(w, path, tli, segno, true);
 				strlcat(path, UNSYNCED_SUFFIX, sizeof(path));
-				(void) unlink(path);
+				(void) WA_FAULT(UNSYNCED_REMOVE, unlink(path));
 			}
 			w->finished(w->arg, tli, segno, was_final);
 		}
@@ -681,7 +750,7 @@ wa_writer_finish(WaSegmentWriter *w)
 	}
 }
 
-void
+bool
 wa_writer_abandon(WaSegmentWriter *w, bool sync_failed)
 {
 	WaFlushResult result;
@@ -692,29 +761,24 @@ wa_writer_abandon(WaSegmentWriter *w, bool sync_failed)
 
 		(void) poll(&pfd, 1, 1000);
 		wa_flusher_clear_wakeup(w->flusher);
+		/* that of a job which nobody waits for any more counts as well */
 		while (wa_flusher_retire(w->flusher, &result))
-			;
+			sync_failed = sync_failed || (result.error != 0 && result.sync_failed);
 	}
 	if (!sync_failed)
-		return;
+		return false;
 	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
 	{
 		WaOpenSegment *segment = &w->segment[i];
-		char aside[MAXPGPATH * 2];
-		struct stat st;
 
-		if (!segment->in_use || segment->final_name || segment->prepared_name ||
-			stat(segment->path, &st) != 0)
-			continue;
-		snprintf(aside, sizeof(aside), "%s" UNSYNCED_SUFFIX, segment->path);
-		/* an earlier one holds what was once confirmed: keep the earlier */
-		if (stat(aside, &st) == 0)
-			(void) unlink(segment->path);
-		else
-			(void) rename(segment->path, aside);
+		if (segment->in_use && !segment->final_name && !segment->prepared_name &&
+			!set_aside(segment->path) && w->suspects < WA_OPEN_SEGMENTS)
+			strlcpy(w->suspect[w->suspects++], segment->path, MAXPGPATH);
 	}
+	/* if that fails: nothing is written before it has been done at the next start */
 	if (w->dirfd >= 0)
-		(void) fsync(w->dirfd);
+		(void) WA_FAULT(SET_ASIDE_FSYNC, fsync(w->dirfd));
+	return true;
 }
 
 void

@@ -82,12 +82,18 @@ typedef struct WaSegmentWriter
 	uint64 flushes;
 	uint64 flush_usec;
 	uint32 average_usec; /* moving average of a flush */
+
+	/* files that could not be set aside: kept from one opening to the next */
+	int suspects;
+	char suspect[WA_OPEN_SEGMENTS][MAXPGPATH];
 } WaSegmentWriter;
 
 /*
  * Open the archive in 'dir' for writing, with the segment size in bytes.
  * Removes prepared files left by a crash and syncs the directory.  '*cause' is
- * set whenever a function of this file raises an error.
+ * set whenever a function of this file raises an error; one of this function
+ * leaves nothing open.  '*w' is zeroes at first, and afterwards what
+ * wa_writer_close left.
  */
 extern void wa_writer_open(WaSegmentWriter *w, const char *dir,
 						   uint32 segment_size, WaCause *cause,
@@ -129,10 +135,11 @@ extern void wa_writer_finish(WaSegmentWriter *w);
 
 /*
  * Forget the files without syncing; waits for the threads.  For the error
- * path: raises nothing.  If 'sync_failed', the current file is set aside
- * under a name with ".unsynced".
+ * path: raises nothing.  If 'sync_failed', or if one of the flushes under way
+ * has failed, the open files are set aside under names with ".unsynced"; those
+ * that can't be now are when the archive is opened again.  Returns true if so.
  */
-extern void wa_writer_abandon(WaSegmentWriter *w, bool sync_failed);
+extern bool wa_writer_abandon(WaSegmentWriter *w, bool sync_failed);
 
 /* Close all and free; after wa_writer_finish or wa_writer_abandon. */
 extern void wa_writer_close(WaSegmentWriter *w);

@@ -267,6 +267,7 @@ wa_ensure_slot(WaReceiver *r)
 
 /* ---- the start ---- */
 
+/* Has the archive a segment, finished or with a partial's name still? */
 static bool
 segment_exists(WaReceiver *r, TimeLineID tli, uint64 segno)
 {
@@ -275,6 +276,10 @@ segment_exists(WaReceiver *r, TimeLineID tli, uint64 segno)
 	struct stat st;
 
 	wa_segment_name(name, tli, segno, r->segment_size);
+	snprintf(path, sizeof(path), "%s/%s", r->wal_dir, name);
+	if (stat(path, &st) == 0)
+		return true;
+	wa_partial_name(name, tli, segno, r->segment_size);
 	snprintf(path, sizeof(path), "%s/%s", r->wal_dir, name);
 	return stat(path, &st) == 0;
 }
@@ -376,7 +381,8 @@ wa_choose_start(WaReceiver *r, XLogRecPtr slot_lsn, WaStartPlan *plan)
 	/*
 	 * Begin where there is something to compare: in the segment of the last
 	 * archived byte, which at a boundary is the one before.  Only if the
-	 * server does not have that any more, at the boundary itself.
+	 * server does not have that any more, at the boundary itself.  That one
+	 * may have all of its bytes and not its final name yet, which it gets then.
 	 */
 	floor = wa_segment_floor(plan->archived, r->segment_size);
 	if (floor == plan->archived && floor > 0 &&

@@ -28,6 +28,7 @@
 #include "../base/wal_name.h"
 #include "../compat.h"
 #include "../settings.h"
+#include "../state/fault_point.h"
 #include "protocol.h"
 #include "receiver.h"
 
@@ -49,7 +50,7 @@
 static void
 flush_output(WaReceiver *r)
 {
-	int rc = PQflush(r->connection->conn);
+	int rc = WA_FAULT(FEEDBACK_FLUSH, PQflush(r->connection->conn));
 
 	if (rc < 0)
 		wa_raise_connection(r->connection, WA_CAUSE_CONNECTION,
@@ -77,7 +78,7 @@ send_status(WaReceiver *r, bool request_reply)
 	r->last_status = GetCurrentTimestamp();
 	wa_build_status_update(message, r->sent_written, r->sent_flushed,
 						   r->last_status, request_reply);
-	if (PQputCopyData(r->connection->conn, message, sizeof(message)) < 0)
+	if (WA_FAULT(FEEDBACK_SEND, PQputCopyData(r->connection->conn, message, sizeof(message))) < 0)
 		wa_raise_connection(r->connection, WA_CAUSE_CONNECTION,
 							"could not send a status message");
 	flush_output(r);

@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 
 #include "../state/archive_dir.h"
+#include "../state/fault_point.h"
 #include "../state/source_file.h"
 #include "catalog.h"
 
@@ -234,7 +235,7 @@ sync_entry(const char *path, bool is_dir)
 {
 	int fd = OpenTransientFile(path, (is_dir ? O_RDONLY : O_RDWR) | PG_BINARY);
 
-	if (fd < 0 || fsync(fd) != 0)
+	if (fd < 0 || WA_FAULT(ATTACH_FSYNC, fsync(fd)) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync \"%s\": %m", path)));
@@ -270,7 +271,7 @@ move_flat_files(const char *source, const char *folder, uint64 sysid,
 					 errhint("Compare the two and move one of them away.")));
 		/* pg_receivewal may have been run with --no-sync */
 		sync_entry(from, false);
-		if (rename(from, to) != 0)
+		if (WA_FAULT(ATTACH_RENAME, rename(from, to)) != 0)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not rename file \"%s\" to \"%s\": %m", from, to)));

@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "../state/fault_point.h"
 #include "catalog.h"
 
 /* The memory context of the caller of wa_catalog_begin. */
@@ -72,7 +73,9 @@ wa_catalog_commit(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
+	WA_FAULT_RAISE(CATALOG_COMMIT);
 	CommitTransactionCommand();
+	WA_FAULT_DONE();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(caller_context);

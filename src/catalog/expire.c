@@ -40,6 +40,7 @@
 #include "../state/archive_dir.h"
 #include "../state/backup_file.h"
 #include "../state/backup_slot.h"
+#include "../state/fault_point.h"
 #include "../state/journal.h"
 #include "../state/source_file.h"
 #include "../state/stat_functions.h"
@@ -169,7 +170,7 @@ remove_segment(const char *wal_dir, const char *name, uint32 segment_size)
 		char path[MAXPGPATH * 2];
 
 		snprintf(path, sizeof(path), "%s/%s%s", wal_dir, name, suffix[i]);
-		if (unlink(path) != 0 && errno != ENOENT)
+		if (WA_FAULT(EXPIRE_REMOVE, unlink(path)) != 0 && errno != ENOENT)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not remove file \"%s\": %m", path)));
@@ -182,7 +183,7 @@ sync_directory(const char *path)
 	int fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
 
 	/* the host's own fsync = off is not for the archive */
-	if (fd < 0 || fsync(fd) != 0 || CloseTransientFile(fd) != 0)
+	if (fd < 0 || WA_FAULT(EXPIRE_FSYNC, fsync(fd)) != 0 || CloseTransientFile(fd) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync directory \"%s\": %m", path)));
@@ -278,7 +279,7 @@ write_piece(int fd, const char *path, StringInfo piece, off_t *end)
 		ssize_t n;
 
 		errno = 0;
-		n = pwrite(fd, piece->data + done, piece->len - done, *end);
+		n = WA_FAULT(EXPIRE_SUMS_WRITE, pwrite(fd, piece->data + done, WA_SHORT(piece->len - done), *end));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -315,11 +316,11 @@ write_sums(const char *source, uint64 sysid, uint32 segment_size, const char *pa
 	*dropped = 0;
 	if (sums == NULL)
 		return 0;
-	if (unlink(path) != 0 && errno != ENOENT)
+	if (WA_FAULT(EXPIRE_SUMS_REMOVE, unlink(path)) != 0 && errno != ENOENT)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", path)));
-	fd = OpenTransientFilePerm(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | PG_BINARY, pg_file_create_mode);
+	fd = WA_FAULT(EXPIRE_SUMS_CREATE, OpenTransientFilePerm(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | PG_BINARY, pg_file_create_mode));
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -359,7 +360,7 @@ write_sums(const char *source, uint64 sysid, uint32 segment_size, const char *pa
 		at = line.next;
 	}
 	write_piece(fd, path, &piece, &end);
-	if (fsync(fd) != 0 || CloseTransientFile(fd) != 0)
+	if (WA_FAULT(EXPIRE_SUMS_FSYNC, fsync(fd)) != 0 || CloseTransientFile(fd) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync file \"%s\": %m", path)));
@@ -418,7 +419,7 @@ drop_sums(const char *source, uint64 sysid, uint32 segment_size)
 		known = wa_catalog_call("SELECT walarchive.sums_position($1, $2)", 2, types, values, NULL);
 		(void) wa_catalog_call("SELECT walarchive.begin_dropping_sums($1, $2)", 2, types, values, NULL);
 		wa_catalog_commit();
-		if (rename(made, path) != 0)
+		if (WA_FAULT(EXPIRE_SUMS_RENAME, rename(made, path)) != 0)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not rename file \"%s\" to \"%s\": %m", made, path)));

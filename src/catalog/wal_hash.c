@@ -29,6 +29,7 @@
 #include "../base/flat_json.h"
 #include "../base/sum_line.h"
 #include "../state/archive_dir.h"
+#include "../state/fault_point.h"
 #include "../state/journal.h"
 #include "wal_hash.h"
 
@@ -441,8 +442,7 @@ append_lines(const char *source, uint64 sysid, const HashFile *file, int count)
 
 	wa_sums_path(path, source, sysid);
 	made = (lstat(path, &st) != 0);
-	fd = OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | PG_BINARY,
-							   pg_file_create_mode);
+	fd = WA_FAULT(SUMS_CREATE, OpenTransientFilePerm(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | PG_BINARY, pg_file_create_mode));
 	if (fd < 0 || fstat(fd, &st) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -463,7 +463,7 @@ append_lines(const char *source, uint64 sysid, const HashFile *file, int count)
 			break;
 		end--;
 	}
-	if (end != st.st_size && ftruncate(fd, end) != 0)
+	if (end != st.st_size && WA_FAULT(SUMS_TRUNCATE, ftruncate(fd, end)) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not truncate file \"%s\": %m", path)));
@@ -472,7 +472,7 @@ append_lines(const char *source, uint64 sysid, const HashFile *file, int count)
 		ssize_t n;
 
 		errno = 0;
-		n = pwrite(fd, lines.data + done, lines.len - done, end + done);
+		n = WA_FAULT(SUMS_WRITE, pwrite(fd, lines.data + done, WA_SHORT(lines.len - done), end + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -486,7 +486,7 @@ append_lines(const char *source, uint64 sysid, const HashFile *file, int count)
 		done += n;
 	}
 	/* the host's own fsync = off is not for the archive */
-	if (fsync(fd) != 0 || CloseTransientFile(fd) != 0)
+	if (WA_FAULT(SUMS_FSYNC, fsync(fd)) != 0 || CloseTransientFile(fd) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync file \"%s\": %m", path)));
@@ -494,7 +494,7 @@ append_lines(const char *source, uint64 sysid, const HashFile *file, int count)
 	{
 		wa_cluster_path(parent, source, sysid);
 		fd = OpenTransientFile(parent, O_RDONLY);
-		if (fd < 0 || fsync(fd) != 0 || CloseTransientFile(fd) != 0)
+		if (fd < 0 || WA_FAULT(SUMS_PARENT_FSYNC, fsync(fd)) != 0 || CloseTransientFile(fd) != 0)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not fsync directory \"%s\": %m", parent)));

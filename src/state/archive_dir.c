@@ -11,7 +11,9 @@
  */
 #include "postgres.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -19,8 +21,10 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 
 #include "archive_dir.h"
+#include "fault_point.h"
 
 const char *
 wa_directory_problem(char *buffer, size_t size)
@@ -122,7 +126,7 @@ wa_lock_file(const char *path)
 	int fd;
 	int rc;
 
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
+	fd = WA_FAULT(LOCK_CREATE, open(path, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode));
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -158,7 +162,7 @@ sync_path(const char *path, bool is_dir)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open \"%s\": %m", path)));
-	rc = fsync(fd);
+	rc = WA_FAULT(PARENT_FSYNC, fsync(fd));
 	if (rc != 0)
 	{
 		int save_errno = errno;
@@ -185,7 +189,7 @@ wa_make_directory(const char *path)
 {
 	char parent[MAXPGPATH];
 
-	if (mkdir(path, pg_dir_create_mode) != 0)
+	if (WA_FAULT(FOLDER_CREATE, mkdir(path, pg_dir_create_mode)) != 0)
 	{
 		if (errno == EEXIST)
 			return false;
@@ -198,6 +202,36 @@ wa_make_directory(const char *path)
 	return true;
 }
 
+/*
+ * Remove what processes that died left of the file at 'path': its name, a pid,
+ * and ".tmp".  That of a process that lives is in use.
+ */
+static void
+remove_leftovers(const char *path, const char *parent)
+{
+	const char *name = path + strlen(parent) + 1;
+	size_t len = strlen(name);
+	DIR *dir = AllocateDir(parent);
+	struct dirent *de;
+
+	while ((de = ReadDir(dir, parent)) != NULL)
+	{
+		char leftover[MAXPGPATH];
+		char *end;
+		long pid;
+
+		if (strncmp(de->d_name, name, len) != 0 || de->d_name[len] != '.')
+			continue;
+		pid = strtol(de->d_name + len + 1, &end, 10);
+		if (pid <= 0 || pid > PG_INT32_MAX || strcmp(end, ".tmp") != 0 || kill((pid_t) pid, 0) == 0 || errno != ESRCH)
+			continue;
+		/* if it can't be, it is in nobody's way */
+		wa_join_path(leftover, "%s/%s", parent, de->d_name);
+		(void) unlink(leftover);
+	}
+	FreeDir(dir);
+}
+
 void
 wa_write_file(const char *path, const char *content, size_t len)
 {
@@ -206,9 +240,11 @@ wa_write_file(const char *path, const char *content, size_t len)
 	size_t done = 0;
 	int fd;
 
+	parent_of(path, parent);
+	remove_leftovers(path, parent);
 	/* two processes may write the same file, each its own version */
 	wa_join_path(tmp, "%s.%d.tmp", path, (int) getpid());
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
+	fd = WA_FAULT(FILE_CREATE, open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode));
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -218,7 +254,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 		ssize_t n;
 
 		errno = 0;
-		n = write(fd, content + done, len - done);
+		n = WA_FAULT(FILE_WRITE, write(fd, content + done, WA_SHORT(len - done)));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -226,7 +262,7 @@ wa_write_file(const char *path, const char *content, size_t len)
 			int save_errno = errno ? errno : ENOSPC;
 
 			close(fd);
-			unlink(tmp);
+			(void) WA_FAULT(FILE_REMOVE, unlink(tmp));
 			errno = save_errno;
 			ereport(ERROR,
 					(errcode_for_file_access(),
@@ -234,17 +270,16 @@ wa_write_file(const char *path, const char *content, size_t len)
 		}
 		done += n;
 	}
-	if (fsync(fd) != 0 || close(fd) != 0 || rename(tmp, path) != 0)
+	if (WA_FAULT(FILE_FSYNC, fsync(fd)) != 0 || close(fd) != 0 || WA_FAULT(FILE_RENAME, rename(tmp, path)) != 0)
 	{
 		int save_errno = errno;
 
-		unlink(tmp);
+		(void) WA_FAULT(FILE_REMOVE, unlink(tmp));
 		errno = save_errno;
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not make file \"%s\" durable: %m", path)));
 	}
-	parent_of(path, parent);
 	sync_path(parent, true);
 }
 
@@ -312,7 +347,7 @@ sync_parent(const char *path)
 	fd = open(dir, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	ok = fsync(fd) == 0;
+	ok = WA_FAULT(LINES_PARENT_FSYNC, fsync(fd)) == 0;
 	save_errno = errno;
 	close(fd);
 	errno = save_errno;
@@ -331,7 +366,7 @@ wa_append_lines(const char *path, const char *lines, size_t len)
 	ssize_t n;
 	int save_errno;
 
-	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, pg_file_create_mode);
+	fd = WA_FAULT(LINES_CREATE, open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, pg_file_create_mode));
 	if (fd < 0)
 		return 0;
 	if (fstat(fd, &st) != 0)
@@ -340,14 +375,14 @@ wa_append_lines(const char *path, const char *lines, size_t len)
 	if (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n')
 		first = 0;
 	errno = 0;
-	n = writev(fd, part + first, 2 - first);
+	n = WA_FAULT(LINES_WRITE, (part[1].iov_len = WA_SHORT(len), writev(fd, part + first, 2 - first)));
 	if (n != (ssize_t) len + 1 - first)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
 		goto failed;
 	}
-	if (fsync(fd) != 0)
+	if (WA_FAULT(LINES_FSYNC, fsync(fd)) != 0)
 		goto failed;
 	/* its directory entry, when these were the first lines */
 	if (st.st_size == 0 && !sync_parent(path))

@@ -20,6 +20,7 @@
 #include "../base/flat_json.h"
 #include "archive_dir.h"
 #include "backup_file.h"
+#include "fault_point.h"
 #include "journal.h"
 
 #define FORMAT_VERSION 1
@@ -367,13 +368,13 @@ remove_tree(const char *path)
 		wa_join_path(file, "%s/%s", path, (char *) lfirst(lc));
 		if (lstat(file, &st) == 0 && S_ISDIR(st.st_mode))
 			remove_tree(file);
-		else if (unlink(file) != 0 && errno != ENOENT)
+		else if (WA_FAULT(BACKUP_REMOVE_FILE, unlink(file)) != 0 && errno != ENOENT)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not remove file \"%s\": %m", file)));
 	}
 	list_free_deep(names);
-	if (rmdir(path) != 0 && errno != ENOENT)
+	if (WA_FAULT(BACKUP_REMOVE_FOLDER, rmdir(path)) != 0 && errno != ENOENT)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not remove directory \"%s\": %m", path)));
@@ -392,7 +393,7 @@ static void
 sync_folder(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int rc = fd < 0 ? -1 : fsync(fd);
+	int rc = fd < 0 ? -1 : WA_FAULT(BACKUP_DOOM_FSYNC, fsync(fd));
 	int save_errno = errno;
 
 	if (fd >= 0)
@@ -427,7 +428,7 @@ wa_doom_backup(const char *source, uint64 sysid, const char *label, const char *
 	wa_remove_doomed_backup(source, sysid, label);
 	wa_backups_path(parent, source, sysid);
 	wa_backup_path(doomed, source, sysid, label, WA_BACKUP_DELETED_SUFFIX);
-	if (rename(path, doomed) != 0)
+	if (WA_FAULT(BACKUP_DOOM_RENAME, rename(path, doomed)) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not rename directory \"%s\": %m", path)));

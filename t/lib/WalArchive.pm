@@ -32,11 +32,11 @@ our @EXPORT = qw(
 $ENV{PGCTLTIMEOUT} //= $PostgreSQL::Test::Utils::timeout_default;
 
 # An archive host with the extension, started.  Options: sources, directory,
-# conf (more lines for postgresql.conf), start => 0, extension => 0.
+# conf (more lines for postgresql.conf), install_path, start => 0, extension => 0.
 sub new_archive_host
 {
 	my ($name, %opt) = @_;
-	my $host = PostgreSQL::Test::Cluster->new($name);
+	my $host = PostgreSQL::Test::Cluster->new($name, install_path => $opt{install_path});
 	my $dir = $opt{directory} // PostgreSQL::Test::Utils::tempdir();
 
 	$host->init;

@@ -8,6 +8,7 @@ use warnings;
 use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename;
+use File::Path ();
 use IPC::Run;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -24,7 +25,11 @@ our @EXPORT = qw(
   compare_finished load_segments event_count stop_indexers start_indexers
   open_session close_session commits_within
   cpu_seconds restfulness
+  install_fault_points fault_point_conf fault_points arm_point disarm_points
 );
+
+# The server's module with fault points: test/faults/build_points.
+my $points_module = abs_path(dirname(__FILE__) . '/../../test/faults') . '/points/walarchive.so';
 
 my $shim = abs_path(dirname(__FILE__) . '/../../test/faults') . '/fault_shim.so';
 
@@ -37,7 +42,7 @@ sub start_with_faults
 	die "$shim is missing: make -C test/faults" if !-e $shim;
 	$node->{wa_fault_file} //= PostgreSQL::Test::Utils::tempdir() . '/faults';
 	my $more = delete $opt{preload};
-	local $ENV{LD_PRELOAD} = join(':', $more // (), $shim);
+	local $ENV{LD_PRELOAD} = join(':', grep { $_ } $ENV{LD_PRELOAD}, $more, $shim);
 	local $ENV{WA_FAULT_FILE} = $node->{wa_fault_file};
 	return $node->start(%opt);
 }
@@ -370,6 +375,92 @@ sub sleeps_of
 	my ($pid) = @_;
 	my ($count) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
 	return $count;
+}
+
+# A copy of PostgreSQL's programs, for install_path of a node, whose walarchive is
+# the module with fault points: what the tests use otherwise stays as it is.
+sub install_fault_points
+{
+	die "$points_module is missing: test/faults/build_points" if !-e $points_module;
+	my $root = PostgreSQL::Test::Utils::tempdir() . '/pg';
+	my %dir;
+	foreach my $what (qw(bindir pkglibdir sharedir))
+	{
+		chomp($dir{$what} = `pg_config --$what`);
+		File::Path::make_path($root . dirname($dir{$what}));
+	}
+	# programs find the rest from where they are, so they can't be links
+	system_or_bail('cp', '-a', $dir{bindir}, "$root$dir{bindir}");
+	symlink($dir{sharedir}, "$root$dir{sharedir}") or die "could not link $dir{sharedir}: $!";
+	File::Path::make_path("$root$dir{pkglibdir}");
+	foreach my $file (glob("$dir{pkglibdir}/*"))
+	{
+		my $name = basename($file);
+		my $target = $name eq 'walarchive.so' ? $points_module : $file;
+		# the programs may lie in the same folder
+		next if -e "$root$dir{pkglibdir}/$name";
+		symlink($target, "$root$dir{pkglibdir}/$name") or die "could not link $file: $!";
+	}
+	return $root . dirname($dir{bindir});
+}
+
+# The line of postgresql.conf with which a host arms its points.
+sub fault_point_conf
+{
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/points';
+	return ($file, "walarchive.fault_file = '$file'\n");
+}
+
+# The points of a file: name => { number, passed, struck }.  The form of an entry
+# is described in src/state/fault_point.c.
+sub fault_points
+{
+	my ($file) = @_;
+	my %point;
+	my $bytes = slurp_file($file);
+	for (my $n = 0; $n * 64 < length($bytes); $n++)
+	{
+		my ($name, undef, undef, undef, undef, undef, $passed, $struck) = unpack('Z36 L7', substr($bytes, $n * 64, 64));
+		$point{$name} = { number => $n, passed => $passed, struck => $struck };
+	}
+	return %point;
+}
+
+my %point_action = (fail => 1, short => 2, kill => 3, kill_after => 4, rest => 5);
+
+# Arm a point: what it does ("fail" with errno, "short", "kill", "kill_after",
+# "rest" for ms), how often (count; always if not given), after how many passes
+# (skip).  Returns how often it has struck before.
+sub arm_point
+{
+	my ($file, $name, $action, %opt) = @_;
+	my %point = fault_points($file);
+	my $point = $point{$name} // die "there is no fault point $name";
+	my $at = $point->{number} * 64;
+
+	# the action goes first when it is taken away, and comes last
+	write_at($file, $at + 36, pack('L', 0));
+	write_at($file, $at + 40, pack('L4', $opt{errno} // 0, $opt{skip} // 0, $opt{count} // 0xffffffff, $opt{ms} // 0));
+	write_at($file, $at + 36, pack('L', $point_action{$action} // die "what is $action?"));
+	return $point->{struck};
+}
+
+sub disarm_points
+{
+	my ($file) = @_;
+	my %point = fault_points($file);
+	write_at($file, $_->{number} * 64 + 36, pack('L', 0)) foreach values %point;
+	return;
+}
+
+sub write_at
+{
+	my ($file, $offset, $bytes) = @_;
+	open(my $fh, '+<:raw', $file) or die "could not open $file: $!";
+	sysseek($fh, $offset, 0) or die "could not seek in $file: $!";
+	syswrite($fh, $bytes) == length($bytes) or die "could not write $file: $!";
+	close($fh);
+	return;
 }
 
 1;

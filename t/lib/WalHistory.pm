@@ -90,7 +90,7 @@ sub start
 {
 	my ($self) = @_;
 	$self->set_clock(0);
-	local $ENV{LD_PRELOAD} = $shim;
+	local $ENV{LD_PRELOAD} = join(':', grep { $_ } $ENV{LD_PRELOAD}, $shim);
 	local $ENV{WA_CLOCK_FILE} = $self->{clock};
 	$self->{node}->start;
 	return;

@@ -133,7 +133,7 @@ sub with_faults
 	die "$shim is missing: make -C test/faults" if !-e $shim;
 	my $file = PostgreSQL::Test::Utils::tempdir() . '/faults';
 	append_to_file($file, join('', map { "$_\n" } @$rules));
-	local $ENV{LD_PRELOAD} = $shim;
+	local $ENV{LD_PRELOAD} = join(':', grep { $_ } $ENV{LD_PRELOAD}, $shim);
 	local $ENV{WA_FAULT_FILE} = $file;
 	return $what->();
 }
