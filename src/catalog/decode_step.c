@@ -492,6 +492,33 @@ advance_progress(const Work *work, XLogRecPtr next, bool more, WaProgress *progr
 	wa_progress_set(progress);
 }
 
+/*
+ * Does a place lie in what the receiver is writing just now?  Behind the durable
+ * end of its stream it compares and writes at any moment, so that a page which
+ * was read before it was written is followed by one that was read afterwards:
+ * zeroes with WAL behind them.  A piece with that in it is read where it is not
+ * known yet how far the receiver is, as after a crash.  'before' is what was known
+ * when the piece was asked for.
+ */
+static bool
+is_being_written(int slot, const Work *work, const WaReceiverStat *before, XLogRecPtr lsn)
+{
+	WaReceiverStat *now = palloc(sizeof(WaReceiverStat));
+	bool streams;
+	bool moved;
+	bool result;
+
+	wa_read_stat(slot, now);
+	streams = now->state == WA_STATE_CATCHUP || now->state == WA_STATE_STREAMING;
+	moved = now->connected_since != before->connected_since ||
+			now->stream_start != before->stream_start || now->written_lsn != before->written_lsn;
+	result = (streams || moved) && now->system_identifier == work->sysid &&
+			 now->received_tli == work->tli && lsn >= now->flushed_lsn &&
+			 lsn >= wa_segment_floor(now->stream_start, work->segment_size);
+	pfree(now);
+	return result;
+}
+
 bool
 wa_decode_slot(int slot, const WaSlotControl *control,
 			   const WaReceiverStat *stat, WaDecoder **decoder,
@@ -584,6 +611,13 @@ wa_decode_slot(int slot, const WaSlotControl *control,
 				}
 				break;
 			case WA_DECODE_DAMAGED:
+				if (!work.live &&
+					is_being_written(slot, &work, stat, found.damage_lsn != 0 ? found.damage_lsn : next))
+				{
+					/* nothing is entered: it is read again, soon up to what is durable */
+					*more = false;
+					return true;
+				}
 				need = next;
 				resync = true;
 				break;
