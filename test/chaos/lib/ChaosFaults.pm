@@ -188,11 +188,11 @@ sub switch_quietly
 
 # ---- power ----
 
-# Each sync takes its time, so that there is something to lose.
+# Each sync takes its time, so that there is something to lose when the host is dead.
 sub slow_syncs
 {
 	my ($host) = @_;
-	arm_faults($host->{node}, 'fdatasync:DELAY=300000:/wal/');
+	arm_faults($host->{node}, 'fdatasync:DELAY=1200000:/wal/');
 	return;
 }
 
