@@ -208,6 +208,5 @@ wa_send_parent(WaBackup *b)
 		wa_raise_result(b->connection, result, WA_CAUSE_OTHER, "the server did not take the parent's manifest");
 	}
 	PQclear(result);
-	while ((result = wa_get_result(b->connection)) != NULL)
-		PQclear(result);
+	wa_drain_results(b->connection);
 }

@@ -37,6 +37,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "../capture/memory_limit.h"
 #include "../settings.h"
 #include "../state/archive_dir.h"
 #include "../state/fault_point.h"
@@ -192,6 +193,7 @@ connect_to_server(WaBackup *b)
 						   : b->settings.backup_conninfo[0] != '\0' ? b->settings.backup_conninfo
 																	: b->settings.conninfo;
 
+	b->memory_limit = wa_limit_memory(WA_CONNECTION_MEMORY);
 	b->cause = WA_CAUSE_CONNECTION;
 	b->connection = wa_connect(conninfo, "walarchive_backup", 0, COMMAND_TIMEOUT_MS, &b->cause, accept_server, b);
 	b->cause = WA_CAUSE_OTHER;

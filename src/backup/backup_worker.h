@@ -45,6 +45,9 @@ typedef struct WaBackup
 	/* warnings of the server while it sent the backup */
 	uint64 page_failures;                  /* data pages with a wrong checksum */
 	char warnings[WA_BACKUP_WARNINGS_LEN]; /* the first of them, a line each */
+	uint64 logged_warnings;                /* of whatever kind */
+
+	uint64 memory_limit; /* of the process, before it was lowered for the connection */
 } WaBackup;
 
 /* Raise an error; 'w' is the word that the journal gives as its cause. */

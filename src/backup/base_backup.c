@@ -27,6 +27,7 @@
 #include "storage/fd.h"
 #include "utils/timestamp.h"
 
+#include "../capture/memory_limit.h"
 #include "../capture/protocol.h"
 #include "../settings.h"
 #include "../state/archive_dir.h"
@@ -44,6 +45,12 @@
 #define SILENCE_MS (15 * 60 * 1000)
 
 #define MAX_TABLESPACES 10000
+
+/* For what the server sends, and for what is known of each of its files. */
+#define STREAMING_MEMORY (8 * WA_CONNECTION_MEMORY)
+
+/* So many of the server's warnings go to the log; damaged pages can be many. */
+#define MAX_LOGGED_WARNINGS 100
 
 /* An announced tablespace. */
 typedef struct Tablespace
@@ -371,6 +378,8 @@ take_notice(void *arg, const PGresult *result)
 			strlcat(b->warnings, "\n", sizeof(b->warnings));
 		strlcat(b->warnings, text, sizeof(b->warnings));
 	}
+	if (++b->logged_warnings > MAX_LOGGED_WARNINGS)
+		return;
 	ereport(LOG,
 			(errmsg("backup \"%s\" of source \"%s\": the server says: %s",
 					b->request.label, b->request.source, text)));
@@ -648,8 +657,7 @@ finish_command(WaBackup *b)
 		raise_refusal(b, result);
 	else
 		PQclear(result);
-	while ((result = wa_get_result(b->connection)) != NULL)
-		PQclear(result);
+	wa_drain_results(b->connection);
 }
 
 void
@@ -694,6 +702,10 @@ wa_receive_base_backup(WaBackup *b)
 	if (PQresultStatus(result) != PGRES_COPY_OUT)
 		bad_stream(b, "no data follow");
 	PQclear(result);
+	/* what compression with zstd takes depends on its level, threads and window */
+	wa_restore_memory_limit(b->memory_limit);
+	if (b->compression.method != WA_COMPRESS_ZSTD)
+		(void) wa_limit_memory(STREAMING_MEMORY);
 	b->check = wa_backup_check_begin(b->folder, b->info.checksum_algorithm, true);
 	wa_backup_phase(b, WA_BACKUP_STREAMING);
 	receive_copy(r);
@@ -716,6 +728,7 @@ wa_receive_base_backup(WaBackup *b)
 			bad_stream(b, "a tablespace that it announced did not come");
 	}
 	wa_disconnect(b->connection);
+	wa_restore_memory_limit(b->memory_limit);
 
 	wa_backup_phase(b, WA_BACKUP_SYNCING);
 	check_received(b);

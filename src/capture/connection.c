@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "pgstat.h"
@@ -30,6 +31,10 @@
 #define DEFAULT_CONNECT_TIMEOUT_MS 10000
 
 #define MAX_KEYWORDS 80
+
+
+/* No command has as many results. */
+#define MAX_RESULTS 16
 
 /* ---- waiting ---- */
 
@@ -106,10 +111,30 @@ classify_connect_error(const char *text)
 	return WA_CAUSE_CONNECTION;
 }
 
+/*
+ * A server's text for our log and views: lines may end, but nothing steers a
+ * terminal, and a session gets it in its own encoding or with '?' in it.
+ */
+static char *
+server_text(const char *text)
+{
+	char *copy = pchomp(text);
+	bool valid = pg_verifymbstr(copy, strlen(copy), true);
+
+	for (char *p = copy; *p; p++)
+	{
+		if (!valid && IS_HIGHBIT_SET(*p))
+			*p = '?';
+		else if (((unsigned char) *p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f)
+			*p = ' ';
+	}
+	return copy;
+}
+
 void
 wa_raise_connection(WaConnection *connection, WaCause cause, const char *action)
 {
-	char *text = pchomp(PQerrorMessage(connection->conn));
+	char *text = server_text(PQerrorMessage(connection->conn));
 
 	*connection->cause = cause;
 	ereport(ERROR,
@@ -125,8 +150,8 @@ wa_raise_result(WaConnection *connection, PGresult *result, WaCause cause,
 {
 	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-	char *text = primary ? pstrdup(primary) : pchomp(PQerrorMessage(connection->conn));
-	char *more = detail ? pstrdup(detail) : NULL;
+	char *text = server_text(primary ? primary : PQerrorMessage(connection->conn));
+	char *more = detail ? server_text(detail) : NULL;
 
 	if (text[0] == '\0')
 		text = psprintf("unexpected result %s", PQresStatus(PQresultStatus(result)));
@@ -171,6 +196,12 @@ build_options(const char *given, int server_timeout_ms)
 	/* the user's come last and win */
 	return psprintf("-c wal_sender_timeout=%d %s", server_timeout_ms,
 					given ? given : "");
+}
+
+/* libpq would write what a server says besides into our log as it is. */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
 }
 
 /* Connect to one host; raises an error if that fails. */
@@ -263,6 +294,7 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
+	(void) PQsetNoticeReceiver(connection->conn, ignore_notice, NULL);
 	if (PQstatus(connection->conn) != CONNECTION_BAD)
 	{
 		for (;;)
@@ -284,7 +316,7 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 	}
 	if (PQstatus(connection->conn) != CONNECTION_OK)
 	{
-		char *text = pchomp(PQerrorMessage(connection->conn));
+		char *text = server_text(PQerrorMessage(connection->conn));
 
 		*connection->cause = classify_connect_error(text);
 		ereport(ERROR,
@@ -295,11 +327,9 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not set the connection up");
 }
 
-PGresult *
-wa_get_result(WaConnection *connection)
+static PGresult *
+get_result(WaConnection *connection, TimestampTz deadline)
 {
-	TimestampTz deadline = deadline_after(connection->timeout_ms);
-
 	for (;;)
 	{
 		int flush = PQflush(connection->conn);
@@ -324,18 +354,52 @@ wa_get_result(WaConnection *connection)
 }
 
 PGresult *
+wa_get_result(WaConnection *connection)
+{
+	return get_result(connection, deadline_after(connection->timeout_ms));
+}
+
+static void
+check_results(WaConnection *connection, int results)
+{
+	if (results <= MAX_RESULTS)
+		return;
+	*connection->cause = WA_CAUSE_PROTOCOL;
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("the server's answer to a command does not end")));
+}
+
+void
+wa_drain_results(WaConnection *connection)
+{
+	TimestampTz deadline = deadline_after(connection->timeout_ms);
+	PGresult *result;
+
+	for (int results = 1; (result = get_result(connection, deadline)) != NULL; results++)
+	{
+		PQclear(result);
+		check_results(connection, results);
+	}
+}
+
+PGresult *
 wa_exec(WaConnection *connection, const char *command)
 {
+	TimestampTz deadline = deadline_after(connection->timeout_ms);
 	PGresult *last = NULL;
 
 	if (!PQsendQuery(connection->conn, command))
 		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not send a command");
-	for (;;)
+	for (int results = 1;; results++)
 	{
-		PGresult *result = wa_get_result(connection);
+		PGresult *result = get_result(connection, deadline);
 
 		if (result == NULL)
 			break;
+		if (results > MAX_RESULTS)
+			PQclear(result);
+		check_results(connection, results);
 		/* START_REPLICATION without COPY completes twice: the rows count */
 		if (last != NULL && PQresultStatus(last) == PGRES_TUPLES_OK &&
 			PQresultStatus(result) == PGRES_COMMAND_OK)
@@ -502,6 +566,7 @@ wa_identify(WaConnection *connection)
 
 	ok = parse_decimal(PQgetvalue(result, 0, 0), PG_UINT64_MAX,
 					   &connection->server.system_identifier) &&
+		 connection->server.system_identifier != 0 &&
 		 parse_decimal(PQgetvalue(result, 0, 1), PG_UINT32_MAX, &tli) && tli > 0 &&
 		 wa_parse_lsn(PQgetvalue(result, 0, 2), &connection->server.flushed);
 	PQclear(result);
@@ -735,6 +800,7 @@ wa_oldest_wal(const char *conninfo, const WaConnection *connection,
 		ReleaseExternalFD();
 		return 0;
 	}
+	(void) PQsetNoticeReceiver(sql.conn, ignore_notice, NULL);
 	while (PQstatus(sql.conn) != CONNECTION_BAD &&
 		   status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED &&
 		   wait_for_socket(sql.conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE, deadline))

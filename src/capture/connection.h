@@ -89,6 +89,9 @@ extern PGresult *wa_get_result(WaConnection *connection);
  */
 extern int wa_get_copy_data(WaConnection *connection, char **message, int timeout_ms);
 
+/* Read what is left of a command's results, so that another can be sent. */
+extern void wa_drain_results(WaConnection *connection);
+
 /* Send 'len' bytes of a COPY to the server, or its end. */
 extern void wa_put_copy_data(WaConnection *connection, const char *data, int len);
 extern void wa_put_copy_end(WaConnection *connection);

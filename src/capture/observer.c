@@ -35,10 +35,14 @@
 
 #include "../compat.h"
 #include "conninfo.h"
+#include "memory_limit.h"
 #include "observer.h"
 
 /* Nothing is due: look at the sources anyway. */
 #define NAP_MS 5000
+
+/* What the digests of WA_MAX_KNOWN_NAMES names need, and their hash table beside them. */
+#define NAMES_MEMORY (64 * 1024 * 1024)
 
 #define BEAT_TIMEOUT_MS 5000
 
@@ -417,6 +421,8 @@ wa_observer_main(Datum main_arg)
 
 	if (wa_shared == NULL)
 		proc_exit(0);
+	/* names that are known stay in memory, those of every source */
+	(void) wa_limit_memory(WA_CONNECTION_MEMORY + wa_shared->max_sources * (uint64) NAMES_MEMORY);
 	o = MemoryContextAllocZero(TopMemoryContext, sizeof(Observer));
 	o->watch = MemoryContextAllocExtended(TopMemoryContext,
 										  wa_shared->max_sources * sizeof(WaWatch),

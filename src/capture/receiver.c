@@ -41,6 +41,7 @@
 #include "../settings.h"
 #include "../state/archive_dir.h"
 #include "../state/fault_point.h"
+#include "memory_limit.h"
 #include "receiver.h"
 
 /* Waits between two attempts: they double up to the limit. */
@@ -52,6 +53,9 @@
 #define MAX_DROP_ATTEMPTS 3
 
 #define MAX_UNWRITTEN_EVENTS 100
+
+/* So many gaps in a row, with no byte of WAL between, and the server is given up for now. */
+#define MAX_GAPS 5
 
 /* ---- reporting ---- */
 
@@ -325,6 +329,7 @@ run_once(WaReceiver *r)
 	TimeLineID tli;
 	XLogRecPtr lsn;
 	int attempt = 0;
+	int gaps = 0; /* since WAL was received */
 	bool began = false;
 
 	wa_check_space(r);
@@ -353,12 +358,16 @@ run_once(WaReceiver *r)
 	{
 		TimeLineID next_tli = 0;
 		XLogRecPtr next_lsn = 0;
+		const WaTimelineEntry *next;
 		WaStreamEnd end;
 
 		r->cause = WA_CAUSE_OTHER;
 		end = wa_stream(r, tli, lsn, &next_tli, &next_lsn);
 		if (r->writer.written > lsn)
+		{
 			began = true;
+			gaps = 0;
+		}
 		switch (end)
 		{
 			case WA_END_STOPPED:
@@ -376,6 +385,12 @@ run_once(WaReceiver *r)
 				}
 				else if (++attempt >= plan.count)
 				{
+					/* each is an event: not one for each thing that it says */
+					if (++gaps > MAX_GAPS)
+						wa_error(r, WA_CAUSE_WAL_REMOVED,
+								 errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+								 errmsg("server refuses WAL at every position that it names itself, last at %X/%X",
+										LSN_FORMAT_ARGS(lsn)));
 					wa_pass_gap(r, &plan);
 					attempt = 0;
 				}
@@ -388,11 +403,12 @@ run_once(WaReceiver *r)
 				/* several switches may have come; the server knows them all */
 				wa_identify(r->connection);
 				wa_fetch_histories(r);
-				if (wa_history_find(&r->history, next_tli) == NULL)
+				next = wa_history_find(&r->history, next_tli);
+				if (next == NULL || next->begin != next_lsn)
 					wa_error(r, WA_CAUSE_PROTOCOL,
 							 errcode(ERRCODE_PROTOCOL_VIOLATION),
-							 errmsg("server switched to timeline %u, which its history of timeline %u does not name",
-									next_tli, r->connection->server.timeline));
+							 errmsg("server switched to timeline %u at %X/%X, which its history of timeline %u does not name",
+									next_tli, LSN_FORMAT_ARGS(next_lsn), r->connection->server.timeline));
 				wa_receiver_event(r, "timeline", "info", next_tli, tli,
 								  next_lsn, next_lsn + 1, WA_CAUSE_NONE,
 								  "timeline %u follows timeline %u at %X/%X",
@@ -562,6 +578,7 @@ wa_receiver_main(Datum main_arg)
 	pfree(control);
 	before_shmem_exit(leave_slot, PointerGetDatum(r));
 
+	(void) wa_limit_memory(WA_CONNECTION_MEMORY);
 	r->context = AllocSetContextCreate(TopMemoryContext, "walarchive connection",
 									   ALLOCSET_DEFAULT_SIZES);
 	wa_set_state(r, WA_STATE_STARTING);

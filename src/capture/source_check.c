@@ -24,6 +24,7 @@
 #include "../state/source_file.h"
 #include "connection.h"
 #include "conninfo.h"
+#include "memory_limit.h"
 
 /* The newest major whose WAL and protocol have been tested. */
 #define NEWEST_TESTED_MAJOR 18
@@ -158,6 +159,7 @@ wa_check_connection(PG_FUNCTION_ARGS)
 	WaConnection *volatile connection = NULL;
 	WaCause cause = WA_CAUSE_NONE;
 	MemoryContext context = CurrentMemoryContext;
+	uint64 memory_limit;
 	WaServer server;
 	Datum values[4];
 	bool nulls[4] = {false};
@@ -177,6 +179,8 @@ wa_check_connection(PG_FUNCTION_ARGS)
 				 errhint("Slot names hold up to 63 lower-case letters, digits and underscores.")));
 	InitMaterializedSRF(fcinfo, 0);
 
+	/* the session has its own memory, and its limit back when this is over */
+	memory_limit = wa_limit_memory(WA_CONNECTION_MEMORY);
 	PG_TRY();
 	{
 		wa_validate_conninfo(conninfo);
@@ -187,11 +191,13 @@ wa_check_connection(PG_FUNCTION_ARGS)
 			check_slot(connection, request.slot_name);
 		server = connection->server;
 		wa_disconnect(connection);
+		wa_restore_memory_limit(memory_limit);
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
 
+		wa_restore_memory_limit(memory_limit);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();

@@ -35,6 +35,9 @@
 /* After so many bytes other things get a turn. */
 #define RECEIVE_BUDGET (1024 * 1024)
 
+/* ... among which each message counts for so many more. */
+#define MESSAGE_COST 64
+
 /*
  * With more than this to come, flushes are left to the segments' ends: nobody
  * waits for positions so far back, and each flush holds up the writing.
@@ -169,11 +172,13 @@ receive_available(WaReceiver *r, bool *ended)
 {
 	PGconn *conn = r->connection->conn;
 	size_t received = 0;
+	size_t taken = 0;
 	bool heard = false;
 	bool drained = false;
 
 	*ended = false;
-	while (received < RECEIVE_BUDGET)
+	/* messages without WAL count as well: a server may send them without end */
+	while (taken < RECEIVE_BUDGET)
 	{
 		char *buf;
 		int len = PQgetCopyData(conn, &buf, 1);
@@ -199,6 +204,7 @@ receive_available(WaReceiver *r, bool *ended)
 			wa_raise_connection(r->connection, WA_CAUSE_CONNECTION,
 								"could not receive from the server");
 		heard = true;
+		taken += len + MESSAGE_COST;
 
 		/* freed by end_connection if an error is raised */
 		r->message = buf;
@@ -292,16 +298,6 @@ wait_for_work(WaReceiver *r, long ms)
 	return true;
 }
 
-/* Read what is left of a command's results, so that another can be sent. */
-static void
-drain_results(WaReceiver *r)
-{
-	PGresult *rest;
-
-	while ((rest = wa_get_result(r->connection)) != NULL)
-		PQclear(rest);
-}
-
 /* A command's result that ends a stream without COPY, or after it. */
 static WaStreamEnd
 take_end(WaReceiver *r, PGresult *result, TimeLineID *next_tli, XLogRecPtr *next_lsn)
@@ -321,7 +317,7 @@ take_end(WaReceiver *r, PGresult *result, TimeLineID *next_tli, XLogRecPtr *next
 			if (wa_result_is(result, "58P01"))
 			{
 				PQclear(result);
-				drain_results(r);
+				wa_drain_results(r->connection);
 				return WA_END_REMOVED;
 			}
 			if (PQstatus(r->connection->conn) == CONNECTION_BAD)
@@ -352,7 +348,7 @@ take_end(WaReceiver *r, PGresult *result, TimeLineID *next_tli, XLogRecPtr *next
 				 errmsg("server ended timeline %u at %X/%X with a switch that is not possible",
 						r->writer.tli, LSN_FORMAT_ARGS(r->writer.written)));
 	*next_tli = (TimeLineID) tli;
-	drain_results(r);
+	wa_drain_results(r->connection);
 	return WA_END_TIMELINE;
 }
 
