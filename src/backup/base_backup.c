@@ -367,6 +367,7 @@ take_notice(void *arg, const PGresult *result)
 
 	if (severity == NULL || text == NULL || strcmp(severity, "WARNING") != 0)
 		return;
+	text = wa_server_text(text);
 	/* the last one gives their number, in whatever language */
 	total = strtou64(text, &end, 10);
 	if (end > text && total > 0)
@@ -433,8 +434,8 @@ raise_refusal(WaBackup *b, PGresult *result)
 		b->retryable = true;
 	b->word = b->retryable ? "quiet_standby" : strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0 ? "connection_failed"
 																										  : "server_error";
-	text = pstrdup(text);
-	hint = hint ? pstrdup(hint) : NULL;
+	text = wa_server_text(text);
+	hint = hint ? wa_server_text(hint) : NULL;
 	PQclear(result);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -32,7 +32,6 @@
 
 #define MAX_KEYWORDS 80
 
-
 /* No command has as many results. */
 #define MAX_RESULTS 16
 
@@ -111,12 +110,8 @@ classify_connect_error(const char *text)
 	return WA_CAUSE_CONNECTION;
 }
 
-/*
- * A server's text for our log and views: lines may end, but nothing steers a
- * terminal, and a session gets it in its own encoding or with '?' in it.
- */
-static char *
-server_text(const char *text)
+char *
+wa_server_text(const char *text)
 {
 	char *copy = pchomp(text);
 	bool valid = pg_verifymbstr(copy, strlen(copy), true);
@@ -134,7 +129,7 @@ server_text(const char *text)
 void
 wa_raise_connection(WaConnection *connection, WaCause cause, const char *action)
 {
-	char *text = server_text(PQerrorMessage(connection->conn));
+	char *text = wa_server_text(PQerrorMessage(connection->conn));
 
 	*connection->cause = cause;
 	ereport(ERROR,
@@ -150,8 +145,8 @@ wa_raise_result(WaConnection *connection, PGresult *result, WaCause cause,
 {
 	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-	char *text = server_text(primary ? primary : PQerrorMessage(connection->conn));
-	char *more = detail ? server_text(detail) : NULL;
+	char *text = wa_server_text(primary ? primary : PQerrorMessage(connection->conn));
+	char *more = detail ? wa_server_text(detail) : NULL;
 
 	if (text[0] == '\0')
 		text = psprintf("unexpected result %s", PQresStatus(PQresultStatus(result)));
@@ -316,7 +311,7 @@ connect_host(WaConnection *connection, PQconninfoOption *options,
 	}
 	if (PQstatus(connection->conn) != CONNECTION_OK)
 	{
-		char *text = server_text(PQerrorMessage(connection->conn));
+		char *text = wa_server_text(PQerrorMessage(connection->conn));
 
 		*connection->cause = classify_connect_error(text);
 		ereport(ERROR,

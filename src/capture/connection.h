@@ -99,6 +99,12 @@ extern void wa_put_copy_end(WaConnection *connection);
 /* Ask again for the server's timeline and flushed LSN. */
 extern void wa_identify(WaConnection *connection);
 
+/*
+ * A server's text for our log and views, palloc'd: lines may end, but nothing
+ * steers a terminal, and a session gets it in its own encoding or with '?' in it.
+ */
+extern char *wa_server_text(const char *text);
+
 /* Raise the server's error in 'result', which is cleared, as 'cause'. */
 pg_noreturn extern void wa_raise_result(WaConnection *connection, PGresult *result,
 										WaCause cause, const char *action);
