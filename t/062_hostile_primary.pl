@@ -334,7 +334,7 @@ foreach (@endless)
 	if ($pid ne '' && open(my $fh, '<', "/proc/$pid/status"))
 	{
 		my ($size) = do { local $/ = undef; <$fh> } =~ /^VmData:\s+(\d+) kB/m;
-		cmp_ok($size, '<', 600 * 1024, "$name: memory is bounded") if defined $size;
+		cmp_ok($size, '<', 800 * 1024, "$name: memory is bounded") if defined $size;
 	}
 	$host->safe_psql('postgres', "SELECT walarchive.pause_source('$name')");
 }

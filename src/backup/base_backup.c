@@ -47,7 +47,7 @@
 #define MAX_TABLESPACES 10000
 
 /* For what the server sends, and for what is known of each of its files. */
-#define STREAMING_MEMORY (8 * WA_CONNECTION_MEMORY)
+#define STREAMING_MEMORY (4 * WA_CONNECTION_MEMORY)
 
 /* So many of the server's warnings go to the log; damaged pages can be many. */
 #define MAX_LOGGED_WARNINGS 100

@@ -15,14 +15,18 @@
 #ifndef WA_MEMORY_LIMIT_H
 #define WA_MEMORY_LIMIT_H
 
-/* What one connection may take; a server that speaks the protocol needs a hundredth. */
-#define WA_CONNECTION_MEMORY ((uint64) 256 * 1024 * 1024)
+/*
+ * What one connection may take: a server that speaks the protocol needs less than
+ * a hundredth.  Messages of WAL and of backups have some 100 kB, histories are
+ * refused over 1 MB, and rows are read one by one where there can be many.
+ */
+#define WA_CONNECTION_MEMORY ((uint64) 512 * 1024 * 1024)
 
 /*
  * Limit the private memory of this process to what it has now and so many
  * bytes more, unless its limit is lower already.  Returns the limit before, for
  * wa_restore_memory_limit.  Does nothing where the system does not say what a
- * process has.
+ * process has, and in builds with a sanitizer, which keep what was freed.
  */
 extern uint64 wa_limit_memory(uint64 bytes);
 

@@ -223,8 +223,10 @@ wa_sql_advance(WaSql *sql, int ready, PGresult **row)
 			break;
 	}
 	/* also while rows are coming: the whole answer has to come in time */
-	if (event == WA_SQL_WAIT && GetCurrentTimestamp() >= sql->deadline)
+	if ((event == WA_SQL_WAIT || event == WA_SQL_ROW) && GetCurrentTimestamp() >= sql->deadline)
 	{
+		if (event == WA_SQL_ROW)
+			PQclear(*row);
 		snprintf(text, sizeof(text), "%s within %d s",
 				 sql->phase == WA_SQL_CONNECTING ? "could not connect" : "the server did not answer",
 				 sql->timeout_ms / 1000);
