@@ -138,8 +138,9 @@ my @modes = (
 
 	# WAL that is gone, wherever it is asked for
 	[ g_gone => {
-			begin => sub { my ($c) = @_; $c->{at} = $from; },
-			flushed => 0x9000000,
+			# further on with each connection: a slot that stands before the archive is another matter
+			begin => sub { my ($c) = @_; $c->{at} = $from + 0x1000000 * $c->{server}->heard('g_gone', 'connection'); },
+			flushed => 0x7f00000000,
 			answer => {
 				START_REPLICATION => error_answer('58P01', 'requested WAL segment has already been removed'),
 				READ_REPLICATION_SLOT => sub { my ($c) = @_; $c->{at} += 0x100000; $c->put(rows_answer([ 'physical', lsn_text($c->{at}), 1 ])); }
@@ -170,6 +171,7 @@ $mode{k_wild} = stream(sub { my ($c) = @_; $c->send_wal;
 		$c->put(keepalive_message($_->[0], 1, $_->[1]))
 		  foreach ([ 0, 0 ], [ ~0, 9223372036854775807 ], [ 1, -9223372036854775807 - 1 ], [ ~0, -1 ], [ $flushed, 0 ], [ ~0, 9223372036854775807 ]);
 		$c->honest; });
+$mode{k_far} = stream(sub { my ($c) = @_; $c->send_wal; while (1) { $c->put(keepalive_message(~0, 1)); usleep(200_000); } });
 $mode{k_plain} = {};
 
 # Each connection gets some bytes further than the one before: a prime number,
@@ -270,12 +272,14 @@ sub expect_errors
 
 # ---- one fault each, all at once ----
 
-add_modes((map { $_->[0] } @modes), 'k_wild', 'k_plain', 'cut');
+add_modes((map { $_->[0] } @modes), 'k_wild', 'k_far', 'k_plain', 'cut');
 expect_errors(@modes);
 wait_streaming($host, 'k_plain');
 
 # what is wild in a keepalive is nobody else's trouble, nor that of the views
 ok(wait_for('confirmation', sub { $server->confirmed('k_wild') == $flushed }), 'k_wild: WAL is confirmed, and no more than that');
+ok(wait_for('the end that the server names', sub { stat_of($host, 'k_far', 'latest_end_lsn') eq 'FFFFFFFF/FFFFFFFF' }),
+	'k_far: what the server says of its end is shown');
 foreach my $view (split(/\n/, $host->safe_psql('postgres',
 			q(SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'walarchive'::regnamespace AND c.relkind = 'v' ORDER BY 1))))
 {

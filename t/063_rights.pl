@@ -39,6 +39,15 @@ foreach my $conninfo ("host=x user=archiver password=$secret", "postgresql://arc
 	unlike($err, qr/\Q$secret\E/, 'and the secret is not in the error');
 }
 add_source($host, 'prod', $primary, conninfo => conninfo($primary) . " user=archiver passfile=$passfile");
+foreach my $call ('alter_source($s$prod$s$, conninfo => %s)', 'alter_source($s$prod$s$, backup_conninfo => %s)',
+	'attach_source($s$other$s$, %s)', 'take_backup($s$prod$s$, conninfo => %s)', 'check_connection(%s, $s$slot$s$, false, NULL)')
+{
+	my ($rc, $out, $err) = $host->psql('postgres', 'SELECT walarchive.' . sprintf($call, "\$c\$host=/nowhere user=archiver password=$secret\$c\$"));
+	isnt($rc, 0, "a secret is refused by $call");
+	like($err, qr/password/, 'with a reason');
+	$err =~ s/^LINE .*//ms;
+	unlike($err, qr/\Q$secret\E/, 'in which it is not');
+}
 my $old_segment = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn())');
 switch_wal($primary, 2);
 wait_archived($host, 'prod', $primary);
@@ -117,8 +126,9 @@ is($host->safe_psql('postgres', q(
 		OR has_table_privilege('monitor', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')))),
 	'', 'nobody else may read or write a table or view');
 is($host->safe_psql('postgres', q(
-	SELECT string_agg(attname, ' ') FROM pg_attribute
-	WHERE attrelid = 'walarchive.source'::regclass AND attname LIKE '%conninfo%' AND has_column_privilege('monitor', attrelid, attnum, 'SELECT'))),
+	SELECT string_agg(r || ' ' || attrelid::regclass || '.' || attname, ' ') FROM pg_attribute, unnest(ARRAY['nobody', 'files', 'monitor', 'operator', 'reader']) r
+	WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'walarchive'::regnamespace AND relkind IN ('r', 'v'))
+		AND attnum > 0 AND NOT attisdropped AND attname LIKE '%conninfo%' AND has_column_privilege(r, attrelid, attnum, 'SELECT'))),
 	'', 'nor a connection string');
 $host->safe_psql('postgres', join(';', 'GRANT USAGE ON SCHEMA walarchive TO operator',
 		map { ($decided{ $_->[0] } // '') eq 'steer' ? "GRANT EXECUTE ON FUNCTION $_->[1] TO operator" : () } @functions));

@@ -30,16 +30,6 @@ my $end = message('c', '') . result(2, [ lsn_text($from + 0x2000), 1 ]) . comman
 sub archive { my ($name, $path) = @_; return copy_data("n$name\0" . ($path // '') . "\0"); }
 sub data { return copy_data("d$_[0]"); }
 
-# A member of a tar, with its header.
-sub member
-{
-	my ($name, $content, $type, $link) = @_;
-	my $header = pack('a100a8a8a8a12a12a8aa100a6a2a32a32a8a8a155a12', $name, '0000600', '0000000', '0000000',
-		sprintf('%011o', length($content)), '00000000000', ' ' x 8, $type // '0', $link // '', 'ustar', '00', 'x', 'x', '', '', '', '');
-	substr($header, 148, 8) = sprintf("%06o\0 ", unpack('%32C*', $header));
-	my $padding = (512 - length($content) % 512) % 512;
-	return $header . $content . "\0" x $padding;
-}
 my $tar_end = "\0" x 1024;
 my $base = archive('base.tar');
 my $manifest = copy_data('m') . data('{ "PostgreSQL-Backup-Manifest-Version": 1, "Files": [] }');
@@ -63,22 +53,22 @@ my @backups = (
 	[ n_abs => $start . $tablespaces . $copy . archive('/tmp/base.tar'), qr/an archive is of no tablespace/ ],
 	[ n_long => $start . $tablespaces . $copy . archive('x' x 100_000), qr/an archive is of no tablespace/ ],
 	[ n_open => $start . $tablespaces . $copy . copy_data('nbase.tar'), qr/an archive's name has no end/ ],
-	[ n_twice => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . $base, qr/comes twice/ ],
+	[ n_twice => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . $base, qr/comes twice/ ],
 	[ d_early => $start . $tablespaces . $copy . data('x'), qr/data without an archive/ ],
 	[ k_odd => $start . $tablespaces . $copy . copy_data('zzz'), qr/a message of another kind/ ],
 	[ k_prog => $start . $tablespaces . $copy . copy_data('p123'), qr/a progress report of another length/ ],
-	[ m_twice => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . $manifest . copy_data('m'), qr/a second manifest/ ],
+	[ m_twice => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . $manifest . copy_data('m'), qr/a second manifest/ ],
 	[ m_after => $start . $tablespaces . $copy . $base . data($tar_end) . $manifest . $base, qr/an archive follows the manifest/ ],
-	[ m_none => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . $end, qr/there is no manifest/ ],
-	[ m_junk => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . copy_data('m') . data("\xff\0{{{" x 100) . $end,
+	[ m_none => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . $end, qr/there is no manifest/ ],
+	[ m_junk => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . copy_data('m') . data("\xff\0{{{" x 100) . $end,
 		qr/does not agree with its manifest|manifest/ ],
-	[ m_empty => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . $manifest . $end, qr/manifest/ ],
-	[ t_cut => $start . $tablespaces . $copy . $base . data(substr(member('a', 'b' x 1000), 0, 700)) . $manifest . $end, qr/damaged|manifest/ ],
+	[ m_empty => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . $manifest . $end, qr/manifest/ ],
+	[ t_cut => $start . $tablespaces . $copy . $base . data(substr(tar_member('a', 'b' x 1000), 0, 700)) . $manifest . $end, qr/damaged|manifest/ ],
 	[ t_junk => $start . $tablespaces . $copy . $base . data('garbage' x 1000) . $manifest . $end, qr/damaged/ ],
-	[ t_size => $start . $tablespaces . $copy . $base . data(member('a' , '') =~ s/^(.{124}).{11}/${1}77777777777/sr) . $manifest . $end, qr/damaged/ ],
-	[ t_up => $start . $tablespaces . $copy . $base . data(member('../../../evil', 'b') . $tar_end) . $manifest . $end, qr/damaged|manifest/ ],
-	[ t_abs => $start . $tablespaces . $copy . $base . data(member('/tmp/evil', 'b') . $tar_end) . $manifest . $end, qr/damaged|manifest/ ],
-	[ e_back => $start . $tablespaces . $copy . $base . data(member('a', 'b') . $tar_end) . $manifest . message('c', '') . result(2, [ '0/1', 1 ]), qr/it ends before it starts/ ],
+	[ t_size => $start . $tablespaces . $copy . $base . data(tar_member('a' , '') =~ s/^(.{124}).{11}/${1}77777777777/sr) . $manifest . $end, qr/damaged/ ],
+	[ t_up => $start . $tablespaces . $copy . $base . data(tar_member('../../../evil', 'b') . $tar_end) . $manifest . $end, qr/damaged|manifest/ ],
+	[ t_abs => $start . $tablespaces . $copy . $base . data(tar_member('/tmp/evil', 'b') . $tar_end) . $manifest . $end, qr/damaged|manifest/ ],
+	[ e_back => $start . $tablespaces . $copy . $base . data(tar_member('a', 'b') . $tar_end) . $manifest . message('c', '') . result(2, [ '0/1', 1 ]), qr/it ends before it starts/ ],
 	[ e_text => error_answer('XX000', "%n%s\e[2J\nforged"), qr/the server could not give the backup: %n%s/ ],
 	[ e_drop => sub { my ($c) = @_; $c->put($start . $tablespaces . $copy . $base . data('x' x 100)); POSIX::_exit(0); }, qr/lost|closed|could not receive/ ],
 );

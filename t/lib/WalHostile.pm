@@ -21,7 +21,7 @@ use Time::HiRes qw(time sleep);
 our @EXPORT;
 BEGIN { @EXPORT = qw(
   message row_description data_row rows_answer error_answer command_complete ready
-  copy_data wal_message keepalive_message lsn_text wal_bytes
+  copy_data wal_message keepalive_message lsn_text wal_bytes tar_member
 ); }
 
 our $SEGMENT = 1024 * 1024;
@@ -95,6 +95,17 @@ sub wal_bytes
 	my $count = ($len >> 3) + 2;
 	my $bytes = pack("Q>$count", map { ($first + $_) * 2654435761 | 1 } 0 .. $count - 1);
 	return substr($bytes, $lsn & 7, $len);
+}
+
+# A member of a tar, with its header; 'size' is said instead of the content's.
+sub tar_member
+{
+	my ($name, $content, $type, $link, $prefix, $size) = @_;
+	my $header = pack('a100a8a8a8a12a12a8aa100a6a2a32a32a8a8a155a12', $name, '0000600', '0000000', '0000000',
+		sprintf('%011o', $size // length($content)), '00000000000', ' ' x 8, $type // '0', $link // '', 'ustar', '00', 'x', 'x', '', '', $prefix // '', '');
+	substr($header, 124, 12) = "\x80" . pack('x3Q>', $size) if defined $size && $size >= 1 << 33;
+	substr($header, 148, 8) = sprintf("%06o\0 ", unpack('%32C*', $header));
+	return $header . $content . "\0" x ((512 - length($content) % 512) % 512);
 }
 
 # ---- the server ----
