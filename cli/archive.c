@@ -102,10 +102,11 @@ archive_error(Archive *archive, ArchiveStatus status, const char *hint, const ch
 			break;
 	} while ((size_t) needed >= text.maxlen);
 	text.data[text.maxlen - 1] = '\0';
+	cli_clean_text(text.data);
 	for (size_t len = strlen(text.data); len > 0 && (text.data[len - 1] == '\n' || text.data[len - 1] == ' '); len--)
 		text.data[len - 1] = '\0';
 	/* the new text may be made of the old one */
-	hint = hint != NULL ? pg_strdup(hint) : NULL;
+	hint = hint != NULL ? cli_clean_text(pg_strdup(hint)) : NULL;
 	pg_free(archive->error);
 	pg_free(archive->hint);
 	archive->error = pg_strdup(text.data);

@@ -49,6 +49,7 @@ archive_local_find(ServerArchive *server)
 	struct sockaddr_storage address;
 	socklen_t len = sizeof(address);
 	LocalWal *local;
+	ArchiveStatus status;
 	PGresult *result;
 
 	if (server->local != NULL)
@@ -57,8 +58,11 @@ archive_local_find(ServerArchive *server)
 	if (server->base.options->all_sent ||
 		getsockname(PQsocket(server->conn), (struct sockaddr *) &address, &len) != 0 || address.ss_family != AF_UNIX)
 		return;
-	result = PQexec(server->conn, "SELECT pg_catalog.current_setting('walarchive.directory', true)");
-	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
+	if (!PQsendQueryParams(server->conn, "SELECT pg_catalog.current_setting('walarchive.directory', true)", 0, NULL, NULL, NULL,
+						   NULL, 0))
+		return;
+	result = archive_server_answer(&server->base, server->conn, 1, ARCHIVE_READ_SILENCE, &status);
+	if (result != NULL && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
 		PQgetvalue(result, 0, 0)[0] == '/' &&
 		snprintf(local->folder, sizeof(local->folder), "%s/%s/" UINT64_FORMAT "/wal", PQgetvalue(result, 0, 0),
 				 server->layout.source, server->layout.system_identifier) >= (int) sizeof(local->folder))

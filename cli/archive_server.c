@@ -12,10 +12,20 @@
  */
 #include "archive_server.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "datatype/timestamp.h"
 #include "portability/instr_time.h"
+
+#include "../src/base/backup_label.h"
+
+/* What a row of an answer takes beside its values, and what all may take: a plan of 40 TB of WAL is less. */
+#define ROW_COST 64
+#define MAX_ANSWER ((size_t) 512 * 1024 * 1024)
+
+/* No query has as many results. */
+#define MAX_RESULTS 16
 
 /* What separates gids in one text. */
 #define GID_SEPARATOR '\001'
@@ -118,8 +128,10 @@ archive_server_error(Archive *archive, const PGresult *result)
 	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
 	ArchiveStatus status = ARCHIVE_FAILED;
 
+	/* libpq's own, of a lost connection */
 	if (state == NULL || message == NULL)
-		return archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQresultErrorMessage(result));
+		return archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s",
+							 PQresultErrorMessage(result)[0] != '\0' ? PQresultErrorMessage(result) : "the connection was lost");
 	if (strncmp(state, "08", 2) == 0 || strncmp(state, "57P", 3) == 0)
 		status = ARCHIVE_UNREACHABLE;
 	else if (strncmp(state, "28", 2) == 0 || strcmp(state, "42501") == 0)
@@ -135,9 +147,125 @@ archive_server_error(Archive *archive, const PGresult *result)
 	return archive_error(archive, status, hint, "%s", message);
 }
 
+static ArchiveStatus
+not_understood(Archive *archive)
+{
+	return archive_error(archive, ARCHIVE_FAILED, "Is it of the same version as this client?",
+						 "the archive host's answer is not understood");
+}
+
+ArchiveStatus
+archive_server_await(Archive *archive, PGconn *conn, int seconds)
+{
+	int silence = 0;
+
+	if (archive->options->timeout_seconds > 0)
+		seconds = archive->options->timeout_seconds;
+	while (PQisBusy(conn))
+	{
+		struct pollfd p = {PQsocket(conn), POLLIN, 0};
+		/* what a library of encryption has in store does not make the socket readable */
+		int rc = poll(&p, 1, 1000);
+
+		if (rc < 0 && errno == EINTR)
+			continue;
+		if (rc == 0 && ++silence >= seconds)
+			return archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "nothing was heard from the archive host for %d s", seconds);
+		if (rc > 0)
+			silence = 0;
+		if (rc < 0 || PQconsumeInput(conn) == 0)
+			return archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQerrorMessage(conn));
+		/* three: the rest of a piece that was decrypted at once is larger than libpq's room for it */
+		for (int i = 0; i < 2 && rc > 0 && (PQsslInUse(conn) || PQgssEncInUse(conn)) && PQisBusy(conn); i++)
+			(void) PQconsumeInput(conn);
+	}
+	return ARCHIVE_OK;
+}
+
+/* Add rows to '*all', whose size is '*taken'. */
+static ArchiveStatus
+take_rows(Archive *archive, const PGresult *result, int columns, PGresult **all, size_t *taken)
+{
+	bool ok = true;
+
+	if (PQnfields(result) != columns)
+		return not_understood(archive);
+	if (*all == NULL)
+		*all = PQcopyResult(result, PG_COPYRES_ATTRS);
+	for (int row = 0; row < PQntuples(result) && ok && *all != NULL; row++)
+	{
+		int to = PQntuples(*all);
+
+		*taken += ROW_COST;
+		for (int i = 0; i < columns && ok; i++)
+		{
+			bool null = PQgetisnull(result, row, i);
+
+			if (PQfformat(result, i) != 0)
+				return not_understood(archive);
+			*taken += PQgetlength(result, row, i);
+			ok = PQsetvalue(*all, to, i, null ? NULL : PQgetvalue(result, row, i), null ? -1 : PQgetlength(result, row, i));
+		}
+		if (*taken > MAX_ANSWER)
+			return archive_error(archive, ARCHIVE_FAILED, NULL, "the archive host's answer does not end");
+	}
+	if (!ok || *all == NULL)
+		return archive_error(archive, ARCHIVE_FAILED, NULL, "out of memory");
+	return ARCHIVE_OK;
+}
+
+PGresult *
+archive_server_answer(Archive *archive, PGconn *conn, int columns, int seconds, ArchiveStatus *status)
+{
+	PGresult *all = NULL;
+	size_t taken = 0;
+	int results = 0;
+	bool failed = false; /* there is an error of the server's, and its end is awaited */
+
+	(void) PQsetSingleRowMode(conn);
+	*status = ARCHIVE_OK;
+	for (;;)
+	{
+		ArchiveStatus now = archive_server_await(archive, conn, seconds);
+		PGresult *result = now == ARCHIVE_OK ? PQgetResult(conn) : NULL;
+
+		if (result == NULL)
+		{
+			if (now != ARCHIVE_OK)
+				*status = now;
+			break;
+		}
+		if (PQresultStatus(result) != PGRES_SINGLE_TUPLE && ++results > MAX_RESULTS)
+			now = archive_error(archive, ARCHIVE_FAILED, NULL, "the archive host's answer does not end");
+		else if (PQresultStatus(result) == PGRES_SINGLE_TUPLE || PQresultStatus(result) == PGRES_TUPLES_OK)
+			now = take_rows(archive, result, columns, &all, &taken);
+		else if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+		{
+			/* the first one tells why */
+			if (!failed)
+				*status = archive_server_error(archive, result);
+			failed = true;
+		}
+		else
+			now = not_understood(archive);
+		PQclear(result);
+		if (now != ARCHIVE_OK)
+		{
+			*status = now;
+			break;
+		}
+	}
+	if (*status == ARCHIVE_OK && all == NULL)
+		*status = not_understood(archive);
+	if (*status == ARCHIVE_OK)
+		return all;
+	PQclear(all);
+	return NULL;
+}
+
 PGresult *
 archive_server_query(Archive *archive, const char *query, int nparams, const char *const *values,
-					 bool repeat, ArchiveStatus *status)
+					 int columns, bool repeat, ArchiveStatus *status)
 {
 	ServerArchive *server = (ServerArchive *) archive;
 	ArchiveRetry retry = {0};
@@ -149,19 +277,20 @@ archive_server_query(Archive *archive, const char *query, int nparams, const cha
 
 		if (conn == NULL)
 			return NULL;
-		result = PQexecParams(conn, query, nparams, NULL, values, NULL, NULL, 0);
-		if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
+		if (PQsendQueryParams(conn, query, nparams, NULL, values, NULL, NULL, 0))
+			result = archive_server_answer(archive, conn, columns, ARCHIVE_QUERY_SILENCE, status);
+		else
 		{
-			*status = ARCHIVE_OK;
+			result = NULL;
+			*status = archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQerrorMessage(conn));
+		}
+		if (result != NULL)
 			return result;
-		}
-		*status = archive_server_error(archive, result);
-		PQclear(result);
 		if (PQstatus(conn) != CONNECTION_OK)
-		{
 			*status = ARCHIVE_UNREACHABLE;
+		/* whatever there is to come of this answer, nobody wants it */
+		if (*status == ARCHIVE_UNREACHABLE || PQtransactionStatus(conn) != PQTRANS_IDLE)
 			archive_server_lost(server);
-		}
 		if (*status != ARCHIVE_UNREACHABLE || !repeat || !archive_server_wait(server, &retry))
 			return NULL;
 	}
@@ -170,7 +299,7 @@ archive_server_query(Archive *archive, const char *query, int nparams, const cha
 /* A query about this source, which has to be named. */
 static PGresult *
 source_query(Archive *archive, const char *query, int nparams, const char *const *values,
-			 ArchiveStatus *status)
+			 int columns, ArchiveStatus *status)
 {
 	if (archive->options->source == NULL)
 	{
@@ -178,7 +307,7 @@ source_query(Archive *archive, const char *query, int nparams, const char *const
 								"no source is named");
 		return NULL;
 	}
-	return archive_server_query(archive, query, nparams, values, true, status);
+	return archive_server_query(archive, query, nparams, values, columns, true, status);
 }
 
 /* ---- values ---- */
@@ -186,7 +315,7 @@ source_query(Archive *archive, const char *query, int nparams, const char *const
 static char *
 text_value(const PGresult *result, int row, int column)
 {
-	return PQgetisnull(result, row, column) ? NULL : pg_strdup(PQgetvalue(result, row, column));
+	return PQgetisnull(result, row, column) ? NULL : cli_clean_text(pg_strdup(PQgetvalue(result, row, column)));
 }
 
 static uint64
@@ -237,7 +366,7 @@ server_layout(Archive *archive, ArchiveLayout *layout)
 	{
 		result = source_query(archive, "SELECT system_identifier, segment_size, timeline, server_version "
 									   "FROM walarchive.source_layout($1)",
-							  1, values, &status);
+							  1, values, 4, &status);
 		if (result == NULL)
 			return status;
 		if (PQntuples(result) != 1 || PQgetisnull(result, 0, 0) ||
@@ -272,7 +401,7 @@ split_gids(char *text, ArchivePlan *plan)
 
 		if (end != NULL)
 			*end++ = '\0';
-		plan->prepared[plan->nprepared++] = pg_strdup(gid);
+		plan->prepared[plan->nprepared++] = cli_clean_text(pg_strdup(gid));
 		gid = end;
 	}
 }
@@ -286,7 +415,7 @@ plan_tablespaces(Archive *archive, ArchivePlan *plan)
 	PGresult *result;
 
 	result = archive_server_query(archive, "SELECT tablespace, location, start_lsn FROM walarchive.plan_tablespaces($1)", 1,
-								  values, true, &status);
+								  values, 3, true, &status);
 	if (result == NULL)
 		return status;
 	plan->tablespaces = pg_malloc0((PQntuples(result) + 1) * sizeof(ArchiveTablespace));
@@ -347,7 +476,7 @@ server_plan(Archive *archive, const WaRestoreTarget *target, int hold_seconds, A
 						  "FROM walarchive.plan_restore($1, target_time => $2, target_lsn => $3, target_xid => $4, "
 						  "target_name => $5, target_immediate => $6, target_timeline => $7, inclusive => $8, "
 						  "backup => $9, hold => $10)",
-						  lengthof(values), values, &status);
+						  lengthof(values), values, 17, &status);
 	if (result == NULL)
 		return status;
 	if (PQntuples(result) != 1)
@@ -374,12 +503,16 @@ server_plan(Archive *archive, const WaRestoreTarget *target, int hold_seconds, A
 	plan->segments = number_value(result, 0, 12);
 	plan->wal_bytes = number_value(result, 0, 13);
 	plan->backup_bytes = number_value(result, 0, 14);
-	gids = text_value(result, 0, 15);
+	gids = PQgetisnull(result, 0, 15) ? NULL : pg_strdup(PQgetvalue(result, 0, 15));
 	if (gids != NULL)
 		split_gids(gids, plan);
 	pg_free(gids);
 	plan->settings = text_value(result, 0, 16);
 	PQclear(result);
+	if (plan->feasible && (plan->timeline == 0 || plan->stop_lsn == 0 || plan->settings == NULL || plan->timeline_path == NULL ||
+						   plan->backup == NULL || !wa_backup_label_is_valid(plan->backup) ||
+						   strspn(plan->ref, "0123456789") != strlen(plan->ref)))
+		return not_understood(archive);
 	return plan->feasible ? plan_tablespaces(archive, plan) : ARCHIVE_OK;
 }
 
@@ -394,7 +527,7 @@ server_plan_files(Archive *archive, const ArchivePlan *plan, ArchiveFile **files
 
 	result = archive_server_query(archive, "SELECT kind, label, name, timeline, size, sha256 "
 										   "FROM walarchive.plan_files($1) ORDER BY ord",
-								  1, values, true, &status);
+								  1, values, 6, true, &status);
 	if (result == NULL)
 		return status;
 	n = PQntuples(result);
@@ -407,7 +540,15 @@ server_plan_files(Archive *archive, const ArchivePlan *plan, ArchiveFile **files
 					  : strcmp(kind, "history") == 0 ? ARCHIVE_FILE_HISTORY
 													 : ARCHIVE_FILE_WAL;
 		all[i].label = text_value(result, i, 1);
-		all[i].name = pg_strdup(PQgetvalue(result, i, 2));
+		all[i].name = text_value(result, i, 2);
+		if (all[i].name == NULL || all[i].name[0] == '\0' ||
+			(all[i].kind == ARCHIVE_FILE_BACKUP ? all[i].label == NULL || !wa_backup_label_is_valid(all[i].label)
+												: all[i].label != NULL) ||
+			(all[i].kind == ARCHIVE_FILE_WAL && strcmp(kind, "wal") != 0))
+		{
+			PQclear(result);
+			return not_understood(archive);
+		}
 		all[i].timeline = (TimeLineID) number_value(result, i, 3);
 		all[i].size = number_value(result, i, 4);
 		sha256_value(result, i, 5, all[i].sha256);
@@ -426,7 +567,7 @@ server_renew_plan(Archive *archive, const char *ref, int hold_seconds)
 	ArchiveStatus status;
 
 	snprintf(hold, sizeof(hold), "%d seconds", hold_seconds);
-	PQclear(archive_server_query(archive, "SELECT walarchive.renew_plan($1, $2)", 2, values, true, &status));
+	PQclear(archive_server_query(archive, "SELECT walarchive.renew_plan($1, $2)", 2, values, 1, true, &status));
 	return status;
 }
 
@@ -436,7 +577,7 @@ server_release_plan(Archive *archive, const char *ref)
 	const char *values[] = {ref};
 	ArchiveStatus status;
 
-	PQclear(archive_server_query(archive, "SELECT walarchive.release_plan($1)", 1, values, true, &status));
+	PQclear(archive_server_query(archive, "SELECT walarchive.release_plan($1)", 1, values, 1, true, &status));
 	return status;
 }
 
@@ -471,10 +612,11 @@ archive_server_wal_info(Archive *archive, const PGresult *result, WalFileInfo *i
 			info->valid = Min(number_value(result, 0, 4), info->size);
 			sha256_value(result, 0, 2, info->sha256);
 			strlcpy(info->detail, PQgetisnull(result, 0, 3) ? "" : PQgetvalue(result, 0, 3), sizeof(info->detail));
+			cli_clean_text(info->detail);
 			return ARCHIVE_OK;
 		}
 	}
-	return archive_error(archive, ARCHIVE_FAILED, NULL, "the archive host's answer is not understood");
+	return not_understood(archive);
 }
 
 static ArchiveStatus
@@ -485,7 +627,7 @@ server_wal_file(Archive *archive, const char *name, WalFileInfo *info)
 	ArchiveStatus status;
 	PGresult *result;
 
-	result = source_query(archive, WAL_FILE_QUERY, 3, values, &status);
+	result = source_query(archive, WAL_FILE_QUERY, 3, values, 5, &status);
 	if (result == NULL)
 		return status;
 	status = archive_server_wal_info(archive, result, info);

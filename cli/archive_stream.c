@@ -24,6 +24,9 @@
 #define MAX_PIECES 8
 #define PIECE_SIZE (64 * 1024 * 1024)
 
+/* An answer of so many bytes has fewer rows. */
+#define MAX_RESULTS 100000
+
 /* Zeros at a time. */
 #define ZEROS_SIZE (64 * 1024)
 
@@ -80,6 +83,8 @@ typedef struct Stream
 	StreamPiece piece[MAX_PIECES];
 	int first_piece;
 	int npieces;
+
+	bool progress; /* since the last lost connection something was learned */
 
 	char *zeros;
 	char *local; /* for bytes of files here */
@@ -278,6 +283,7 @@ show(Stream *stream, StreamFile *file, const char *bytes, size_t len)
 	uint64 offset = file->shown;
 
 	file->shown += len;
+	stream->progress = true;
 	return stream->reader->data(stream->reader->arg, &file->read, offset, bytes, len);
 }
 
@@ -335,6 +341,7 @@ take_info(Stream *stream, const PGresult *result, StreamFile *file)
 	if (file->info.size > WA_MAX_SEGMENT_SIZE)
 		return archive_error(&stream->server->base, ARCHIVE_FAILED, NULL, "the archive host's answer is not understood");
 	file->known = true;
+	stream->progress = true;
 	if (file->info.state == WAL_FILE_PRESENT || file->info.state == WAL_FILE_PARTIAL)
 		file->end = file->info.size;
 	else
@@ -401,14 +408,28 @@ take_answer(Stream *stream)
 	StreamFile *file = file_of(stream, piece.file);
 	ArchiveStatus status = ARCHIVE_OK;
 	PGresult *result;
+	uint64 bytes = 0;
+	int results = 0;
 
 	/* a row at a time; if that can't be it is more at a time */
 	if (piece.kind == PIECE_BYTES)
 		(void) PQsetSingleRowMode(stream->conn);
-	while (status == ARCHIVE_OK && (result = PQgetResult(stream->conn)) != NULL)
+	for (;;)
 	{
 		bool unwanted = piece.file < stream->first || file->useless;
 
+		if (status == ARCHIVE_OK)
+			status = archive_server_await(&stream->server->base, stream->conn, ARCHIVE_READ_SILENCE);
+		result = status == ARCHIVE_OK ? PQgetResult(stream->conn) : NULL;
+		if (result == NULL)
+			break;
+		for (int i = 0; i < PQntuples(result) && PQnfields(result) > 0; i++)
+			bytes += (uint64) PQgetlength(result, i, 0);
+		if (++results > MAX_RESULTS || bytes > 2 * PIECE_SIZE)
+		{
+			PQclear(result);
+			return archive_error(&stream->server->base, ARCHIVE_FAILED, NULL, "the archive host's answer does not end");
+		}
 		switch (PQresultStatus(result))
 		{
 			case PGRES_SINGLE_TUPLE:
@@ -440,6 +461,9 @@ take_answer(Stream *stream)
 	if (status != ARCHIVE_OK)
 		return status;
 	/* the end of its transaction */
+	status = archive_server_await(&stream->server->base, stream->conn, ARCHIVE_READ_SILENCE);
+	if (status != ARCHIVE_OK)
+		return status;
 	result = PQgetResult(stream->conn);
 	if (PQresultStatus(result) != PGRES_PIPELINE_SYNC)
 		status = send_failed(stream);
@@ -465,6 +489,7 @@ static void
 start_again(Stream *stream)
 {
 	archive_server_lost(stream->server);
+	stream->progress = false;
 	stream->asking = stream->first;
 	for (uint64 i = stream->first; i < stream->count; i++)
 	{
@@ -499,7 +524,9 @@ archive_server_read(Archive *archive, const ArchiveReader *reader)
 			status = take_answer(stream);
 			if (status == ARCHIVE_OK)
 			{
-				memset(&retry, 0, sizeof(retry));
+				/* a host that comes back only to go again is not a host */
+				if (stream->progress)
+					memset(&retry, 0, sizeof(retry));
 				status = finish_files(stream);
 			}
 		}

@@ -19,6 +19,8 @@
 
 #include "common/logging.h"
 
+#include "../src/base/backup_label.h"
+
 enum
 {
 	OPTION_INCREMENTAL = OPTION_OWN,
@@ -83,12 +85,15 @@ static void
 show_progress(Archive *progress, const char *source)
 {
 	ArchiveStatus status;
-	PGresult *result = archive_server_query(progress, PROGRESS_QUERY, 1, &source, false, &status);
+	PGresult *result = archive_server_query(progress, PROGRESS_QUERY, 1, &source, 7, false, &status);
 
 	if (result == NULL)
 		return;
 	if (PQntuples(result) > 0)
 	{
+		/* what is shown is one line of words and figures */
+		for (int i = 0; i < PQnfields(result); i++)
+			cli_clean_text(PQgetvalue(result, 0, i));
 		fprintf(stderr, "\r%s: %s", PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
 		if (!PQgetisnull(result, 0, 2))
 		{
@@ -111,7 +116,6 @@ wait_for_answer(Archive *archive, PGconn *conn, Archive *progress, const char *s
 				ArchiveStatus *status)
 {
 	PGresult *result;
-	PGresult *last = NULL;
 	bool cancelled = false;
 
 	for (;;)
@@ -146,27 +150,19 @@ wait_for_answer(Archive *archive, PGconn *conn, Archive *progress, const char *s
 		fputs("\r\033[K", stderr);
 		fflush(stderr);
 	}
-	while ((result = PQgetResult(conn)) != NULL)
-	{
-		PQclear(last);
-		last = result;
-	}
-	if (last == NULL || PQstatus(conn) != CONNECTION_OK)
-	{
+	result = archive_server_answer(archive, conn, 1, ARCHIVE_READ_SILENCE, status);
+	if (result == NULL && PQstatus(conn) != CONNECTION_OK)
 		*status = archive_error(archive, ARCHIVE_UNREACHABLE,
 								"\"walarchive status\" shows whether the backup goes on.",
 								"the connection was lost: %s", PQerrorMessage(conn));
-		PQclear(last);
-		return NULL;
-	}
-	if (PQresultStatus(last) != PGRES_TUPLES_OK)
+	if (result != NULL && (PQntuples(result) != 1 || !wa_backup_label_is_valid(PQgetvalue(result, 0, 0))))
 	{
-		*status = archive_server_error(archive, last);
-		PQclear(last);
-		return NULL;
+		*status = archive_error(archive, ARCHIVE_FAILED, "\"walarchive status\" shows whether there is a backup.",
+								"the archive host's answer is not understood");
+		PQclear(result);
+		result = NULL;
 	}
-	*status = ARCHIVE_OK;
-	return last;
+	return result;
 }
 
 /* Label, or all that is known of it. */
@@ -175,8 +171,10 @@ print_backup(Archive *archive, const char *label)
 {
 	const char *values[2] = {archive->options->source, label};
 	ArchiveStatus status;
-	PGresult *result = archive_server_query(archive, RESULT_QUERY, 2, values, true, &status);
+	PGresult *result = archive_server_query(archive, RESULT_QUERY, 2, values, 4, true, &status);
 
+	for (int i = 0; result != NULL && PQntuples(result) > 0 && i < PQnfields(result); i++)
+		cli_clean_text(PQgetvalue(result, 0, i));
 	if (archive->options->json && result != NULL && PQntuples(result) > 0)
 		puts(PQgetvalue(result, 0, 0));
 	else if (archive->options->json)

@@ -47,6 +47,9 @@ static const struct option long_options[] = {
 	" coalesce(extract(epoch FROM clock_timestamp() - last_backup_time)::bigint::text, 'U')" \
 	" FROM walarchive.status WHERE ($1::text IS NULL OR source = $1) ORDER BY source"
 
+/* Seconds that an archive host may take to answer. */
+#define PROBE_SILENCE 30
+
 static int
 code_of(const char *severity)
 {
@@ -157,6 +160,7 @@ cmd_check(int argc, char **argv)
 	cli_default_options(&options);
 	/* a probe that waits is worse than one that says so */
 	options.retry_seconds = 0;
+	options.timeout_seconds = PROBE_SILENCE;
 	options.no_password = true;
 	while ((c = cli_getopt(argc, argv, "", long_options, &options)) != -1)
 	{
@@ -189,9 +193,9 @@ cmd_check(int argc, char **argv)
 	archive = archive_open(&options);
 	values[0] = options.source;
 	values[1] = ignored.data;
-	health = archive_server_query(archive, HEALTH_QUERY, 2, values, true, &status);
+	health = archive_server_query(archive, HEALTH_QUERY, 2, values, 4, true, &status);
 	if (health != NULL)
-		figures = archive_server_query(archive, FIGURES_QUERY, 1, values, true, &status);
+		figures = archive_server_query(archive, FIGURES_QUERY, 1, values, 5, true, &status);
 	if (figures == NULL)
 	{
 		append_line(&text, archive->error);

@@ -36,6 +36,17 @@ is_refusal(const PGconn *conn, const char *const *keywords, const char *const *v
 	}
 }
 
+/* A warning of the server's; what steers a terminal is taken out. */
+static void
+print_notice(void *arg, const char *message)
+{
+	char *text = cli_clean_text(pg_strdup(message));
+
+	(void) arg;
+	fputs(text, stderr);
+	pg_free(text);
+}
+
 PGconn *
 cli_connect(Archive *archive, ArchiveStatus *status)
 {
@@ -88,22 +99,26 @@ cli_connect(Archive *archive, ArchiveStatus *status)
 		}
 		if (PQstatus(conn) == CONNECTION_OK)
 		{
-			PGresult *result;
+			PGresult *result = NULL;
 
+			(void) PQsetNoticeProcessor(conn, print_notice, NULL);
 			/* no notices of the server's between the bytes; nobody else's functions */
-			result = PQexec(conn, "SELECT pg_catalog.set_config('search_path', '', false), "
-								  "pg_catalog.set_config('client_min_messages', 'warning', false), "
-								  "pg_catalog.set_config('bytea_output', 'hex', false), "
-								  "pg_catalog.set_config('datestyle', 'ISO', false), "
-								  "pg_catalog.set_config('intervalstyle', 'postgres', false), "
-								  "pg_catalog.set_config('statement_timeout', '0', false)");
-			if (PQresultStatus(result) == PGRES_TUPLES_OK)
+			if (PQsendQueryParams(conn, "SELECT pg_catalog.set_config('search_path', '', false), "
+										"pg_catalog.set_config('client_min_messages', 'warning', false), "
+										"pg_catalog.set_config('bytea_output', 'hex', false), "
+										"pg_catalog.set_config('datestyle', 'ISO', false), "
+										"pg_catalog.set_config('intervalstyle', 'postgres', false), "
+										"pg_catalog.set_config('statement_timeout', '0', false)",
+								  0, NULL, NULL, NULL, NULL, 0))
+				result = archive_server_answer(archive, conn, 6, ARCHIVE_READ_SILENCE, status);
+			else
+				archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQerrorMessage(conn));
+			if (result != NULL)
 			{
 				PQclear(result);
 				return conn;
 			}
-			*status = archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s", PQerrorMessage(conn));
-			PQclear(result);
+			*status = ARCHIVE_UNREACHABLE;
 			PQfinish(conn);
 			return NULL;
 		}

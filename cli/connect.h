@@ -31,14 +31,34 @@ extern PGconn *cli_connect(Archive *archive, ArchiveStatus *status);
  */
 extern PGconn *archive_server_connection(Archive *archive, ArchiveStatus *status);
 
+/* Seconds of silence: while files are read, and of a query that may have much to do. */
+#define ARCHIVE_READ_SILENCE 120
+#define ARCHIVE_QUERY_SILENCE 1800
+
 /*
- * Run a query with text parameters and results on that connection, again after
- * a lost connection if 'repeat' says that twice is as good as once.  NULL: error
- * and hint of 'archive' are set.  The caller clears the result.
+ * Run a query with text parameters on that connection, again after a lost
+ * connection if 'repeat' says that twice is as good as once.  The answer has
+ * 'columns' columns, as text.  NULL: error and hint of 'archive' are set.  The
+ * caller clears the result.
  */
 extern PGresult *archive_server_query(Archive *archive, const char *query, int nparams,
-									  const char *const *values, bool repeat,
+									  const char *const *values, int columns, bool repeat,
 									  ArchiveStatus *status);
+
+/*
+ * Wait until libpq has the next result of what was sent.  After so many seconds
+ * (--timeout is asked first) without a byte: ARCHIVE_UNREACHABLE, and the
+ * connection has to be closed.
+ */
+extern ArchiveStatus archive_server_await(Archive *archive, PGconn *conn, int seconds);
+
+/*
+ * The answer to one query that was sent: rows of so many columns, and no more of
+ * them than a real one has.  NULL, with error and status, is also said of an
+ * answer of any other kind; the caller looks whether the connection is still good.
+ */
+extern PGresult *archive_server_answer(Archive *archive, PGconn *conn, int columns, int seconds,
+									   ArchiveStatus *status);
 
 /* What an error of the server's means: by its SQLSTATE. Sets error and hint of 'archive'. */
 extern ArchiveStatus archive_server_error(Archive *archive, const PGresult *result);

@@ -24,6 +24,7 @@ enum
 	OPT_JSON,
 	OPT_VERBOSE,
 	OPT_RETRY,
+	OPT_TIMEOUT,
 	OPT_HELP,
 	OPT_VERSION
 };
@@ -42,6 +43,7 @@ static const struct option common_long[] = {
 	{"json", no_argument, NULL, OPT_JSON},
 	{"verbose", no_argument, NULL, 'v'},
 	{"retry", required_argument, NULL, OPT_RETRY},
+	{"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 };
@@ -49,6 +51,20 @@ static const struct option common_long[] = {
 #define MAX_LONG 64
 
 static const char *command_name = NULL;
+
+char *
+cli_clean_text(char *text)
+{
+	for (unsigned char *p = (unsigned char *) text; *p; p++)
+	{
+		if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7F)
+			*p = ' ';
+		/* the same in UTF-8 */
+		else if (*p == 0xC2 && p[1] >= 0x80 && p[1] <= 0x9F)
+			*p = p[1] = ' ';
+	}
+	return text;
+}
 
 void
 cli_default_options(CliOptions *options)
@@ -86,6 +102,7 @@ print_help(const char *name)
 		   "  -W, --password            ask for one at once\n"
 		   "      --archive=DIR         read a bare archive directory instead\n"
 		   "      --retry=SECONDS       how long a lost connection is tried again\n"
+		   "      --timeout=SECONDS     how long the archive host may say nothing\n"
 		   "\nGeneral:\n"
 		   "      --json                results for programs\n"
 		   "  -v, --verbose             say more\n"
@@ -158,6 +175,10 @@ cli_getopt(int argc, char **argv, const char *own_short, const struct option *ow
 				break;
 			case OPT_RETRY:
 				if (!cli_parse_int("--retry", optarg, 0, 7 * 24 * 3600, &common->retry_seconds))
+					exit(EXIT_USAGE);
+				break;
+			case OPT_TIMEOUT:
+				if (!cli_parse_int("--timeout", optarg, 1, 7 * 24 * 3600, &common->timeout_seconds))
 					exit(EXIT_USAGE);
 				break;
 			case OPT_HELP:

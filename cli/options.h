@@ -49,6 +49,9 @@ typedef struct CliOptions
 	/* how long a lost connection is tried again, seconds; 0: not at all */
 	int retry_seconds;
 	bool patient; /* the first connection is tried again as well */
+
+	/* the longest silence of an archive host that owes an answer, seconds; 0: as is good for the question */
+	int timeout_seconds;
 } CliOptions;
 
 typedef struct CliCommand
@@ -68,6 +71,9 @@ typedef struct CliCommand
  */
 extern int cli_getopt(int argc, char **argv, const char *own_short, const struct option *own_long,
 					  CliOptions *common);
+
+/* What steers a terminal is taken out of a text of somebody else's; lines may end.  Returns the text. */
+extern char *cli_clean_text(char *text);
 
 /* Defaults; then walk through cli_getopt. */
 extern void cli_default_options(CliOptions *options);

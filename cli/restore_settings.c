@@ -499,14 +499,19 @@ add_plan_settings(Review *review, StringInfo to)
 		conf_parse_line(at, len, &line);
 		if (line.name[0] != '\0')
 		{
+			bool known = strncmp(line.name, "recovery_target", strlen("recovery_target")) == 0;
 			bool enough = false;
 
 			for (int i = SEEN_MAX_CONNECTIONS; i <= SEEN_TRACK_COMMIT_TIMESTAMP; i++)
 			{
+				known = known || strcmp(line.name, seen_names[i]) == 0;
 				if (strcmp(line.name, seen_names[i]) == 0 && review->seen[i] != NULL)
 					enough = i == SEEN_TRACK_COMMIT_TIMESTAMP ? pg_strcasecmp(review->seen[i], line.value) == 0
 															  : atol(review->seen[i]) >= atol(line.value);
 			}
+			/* commands and libraries are not for an archive host to say */
+			if (!known && review->problem == NULL)
+				review->problem = psprintf("the plan's settings have \"%s\", which is none of a recovery's target", line.name);
 			if (!enough)
 				add_setting(to, line.name, line.value);
 		}

@@ -117,20 +117,22 @@ look(Archive *archive, PQExpBuffer out)
 	const char *source = archive->options->source;
 	void (*const append[])(PQExpBuffer, const PGresult *) = {append_table, append_problems, append_backups};
 	const char *const query[] = {SOURCES_QUERY, PROBLEMS_QUERY, BACKUPS_QUERY};
+	const int columns[] = {11, 5, 6};
 	ArchiveStatus status;
 
 	if (archive->options->json)
 	{
-		PGresult *result = archive_server_query(archive, JSON_QUERY, 1, &source, true, &status);
+		PGresult *result = archive_server_query(archive, JSON_QUERY, 1, &source, 1, true, &status);
 
 		if (result == NULL)
 			return status;
-		appendPQExpBuffer(out, "%s\n", PQgetvalue(result, 0, 0));
+		if (PQntuples(result) > 0)
+			appendPQExpBuffer(out, "%s\n", PQgetvalue(result, 0, 0));
 		PQclear(result);
 	}
 	for (size_t i = 0; !archive->options->json && i < lengthof(query); i++)
 	{
-		PGresult *result = archive_server_query(archive, query[i], 1, &source, true, &status);
+		PGresult *result = archive_server_query(archive, query[i], 1, &source, columns[i], true, &status);
 
 		if (result == NULL)
 			return status;
@@ -189,7 +191,7 @@ cmd_status(int argc, char **argv)
 			fputs("\033[H\033[J", stdout);
 		if (status == ARCHIVE_OK)
 		{
-			fputs(out.data, stdout);
+			fputs(cli_clean_text(out.data), stdout);
 			code = EXIT_DONE;
 		}
 		else

@@ -20,7 +20,7 @@ use WalArchive;
 
 our @EXPORT = qw(
   walarchive restore_copy copy_sql copy_setting stop_copy forget_copy wait_decoded archive_args take_backup new_place
-  with_faults cannot_start start_proxy
+  with_faults cannot_start start_proxy stop_proxy
 );
 
 my %copies;
@@ -152,28 +152,38 @@ sub cannot_start
 }
 
 # A proxy on a socket in a folder of its own, that hangs up once, after so many
-# bytes to the client.  Returns the folder; the port is that of the server.
-my @proxies;
+# bytes to the client; or each time.  Returns the folder; the port is that of the
+# server.
+my %proxies;
 
 sub start_proxy
 {
-	my ($node, $bytes) = @_;
+	my ($node, $bytes, $each) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir_short();
 	my $name = '.s.PGSQL.' . $node->port;
 	my $pid = fork() // die "could not fork: $!";
 	if ($pid == 0)
 	{
-		run_proxy("$dir/$name", $node->host . "/$name", $bytes, "$dir/cut");
+		run_proxy("$dir/$name", $node->host . "/$name", $bytes, "$dir/cut", $each);
 		POSIX::_exit(0);
 	}
-	push @proxies, $pid;
+	$proxies{$dir} = $pid;
 	wait_for('the proxy', sub { -S "$dir/$name" }) or BAIL_OUT('no proxy');
 	return $dir;
 }
 
+sub stop_proxy
+{
+	my ($dir) = @_;
+	my $pid = delete $proxies{$dir} or return;
+	kill('KILL', $pid);
+	waitpid($pid, 0);
+	return;
+}
+
 sub run_proxy
 {
-	my ($path, $server, $bytes, $cut) = @_;
+	my ($path, $server, $bytes, $cut, $each) = @_;
 	my $listener = IO::Socket::UNIX->new(Local => $path, Listen => 10) or die "could not listen: $!";
 	my $select = IO::Select->new($listener);
 	my (%other, %is_server);
@@ -198,8 +208,10 @@ sub run_proxy
 				$bytes -= $n;
 				if ($bytes < 0)
 				{
+					# what comes before is delivered
+					syswrite($peer, $data, $n + $bytes) if $n + $bytes > 0;
 					$n = 0;
-					undef $bytes;
+					$bytes = $each ? 0 : undef;
 					open(my $mark, '>', $cut);
 				}
 			}
@@ -230,7 +242,7 @@ END
 {
 	my $code = $?;
 	stop_copy($_) for keys %copies;
-	kill('KILL', $_) for @proxies;
+	kill('KILL', $_) for values %proxies;
 	$? = $code;
 }
 
