@@ -15,7 +15,8 @@ SELECT coalesce(s.name, r.source) AS source,
 	   r.latest_end_time,
 	   -- the server's end was said a little earlier than the last flush
 	   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
-			 ELSE least(r.latest_end_lsn - r.flushed_lsn, 9223372036854775807) END)::bigint AS lag_bytes,
+			 WHEN r.latest_end_lsn - r.flushed_lsn > 9223372036854775807 THEN 9223372036854775807
+			 ELSE r.latest_end_lsn - r.flushed_lsn END)::bigint AS lag_bytes,
 	   -- each counts from the server's writing: the later of the two is what counts
 	   greatest(r.flush_lag, r.index_lag) AS lag,
 	   r.decoded_lsn,
@@ -79,7 +80,8 @@ WITH host AS MATERIALIZED (
 		   s.created_at,
 		   r.*,
 		   (CASE WHEN r.latest_end_lsn <= r.flushed_lsn THEN 0
-				 ELSE least(r.latest_end_lsn - r.flushed_lsn, 9223372036854775807) END)::bigint AS lag,
+				 WHEN r.latest_end_lsn - r.flushed_lsn > 9223372036854775807 THEN 9223372036854775807
+				 ELSE r.latest_end_lsn - r.flushed_lsn END)::bigint AS lag,
 		   r.state IN ('catchup', 'streaming') AS connected,
 		   pg_catalog.clock_timestamp() - coalesce(r.state_since, s.created_at) AS state_age
 	FROM walarchive.source s
