@@ -382,34 +382,42 @@ PGresult *
 wa_exec(WaConnection *connection, const char *command)
 {
 	TimestampTz deadline = deadline_after(connection->timeout_ms);
-	PGresult *last = NULL;
+	PGresult *volatile last = NULL;
 
 	if (!PQsendQuery(connection->conn, command))
 		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "could not send a command");
-	for (int results = 1;; results++)
+	PG_TRY();
 	{
-		PGresult *result = get_result(connection, deadline);
-
-		if (result == NULL)
-			break;
-		if (results > MAX_RESULTS)
-			PQclear(result);
-		check_results(connection, results);
-		/* START_REPLICATION without COPY completes twice: the rows count */
-		if (last != NULL && PQresultStatus(last) == PGRES_TUPLES_OK &&
-			PQresultStatus(result) == PGRES_COMMAND_OK)
+		for (int results = 1;; results++)
 		{
-			PQclear(result);
-			continue;
+			PGresult *result = get_result(connection, deadline);
+
+			if (result == NULL)
+				break;
+			/* START_REPLICATION without COPY completes twice: the rows count */
+			if (last != NULL && PQresultStatus(last) == PGRES_TUPLES_OK &&
+				PQresultStatus(result) == PGRES_COMMAND_OK)
+				PQclear(result);
+			else
+			{
+				PQclear(last);
+				last = result;
+				if (PQresultStatus(last) == PGRES_COPY_BOTH ||
+					PQresultStatus(last) == PGRES_COPY_IN ||
+					PQresultStatus(last) == PGRES_COPY_OUT ||
+					PQstatus(connection->conn) == CONNECTION_BAD)
+					break;
+			}
+			check_results(connection, results);
 		}
-		PQclear(last);
-		last = result;
-		if (PQresultStatus(last) == PGRES_COPY_BOTH ||
-			PQresultStatus(last) == PGRES_COPY_IN ||
-			PQresultStatus(last) == PGRES_COPY_OUT ||
-			PQstatus(connection->conn) == CONNECTION_BAD)
-			break;
 	}
+	PG_CATCH();
+	{
+		/* libpq's memory, which ends with no context: a server could have it grow with each attempt */
+		PQclear(last);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	if (last == NULL)
 		wa_raise_connection(connection, WA_CAUSE_CONNECTION, "the server gave no answer");
 	return last;

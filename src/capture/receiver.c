@@ -54,7 +54,7 @@
 
 #define MAX_UNWRITTEN_EVENTS 100
 
-/* So many gaps in a row, with no byte of WAL between, and the server is given up for now. */
+/* After more gaps in a row, with no byte of WAL between, the attempt ends with an error. */
 #define MAX_GAPS 5
 
 /* ---- reporting ---- */
