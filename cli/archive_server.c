@@ -132,7 +132,7 @@ archive_server_error(Archive *archive, const PGresult *result)
 	if (state == NULL || message == NULL)
 		return archive_error(archive, ARCHIVE_UNREACHABLE, NULL, "%s",
 							 PQresultErrorMessage(result)[0] != '\0' ? PQresultErrorMessage(result) : "the connection was lost");
-	if (strncmp(state, "08", 2) == 0 || strncmp(state, "57P", 3) == 0)
+	if (cli_error_passes(state))
 		status = ARCHIVE_UNREACHABLE;
 	else if (strncmp(state, "28", 2) == 0 || strcmp(state, "42501") == 0)
 		status = ARCHIVE_DENIED;

@@ -7,6 +7,8 @@
  */
 #include "connect.h"
 
+#include <poll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/string.h"
@@ -14,21 +16,84 @@
 /* Seconds for a host of the connection string that does not answer. */
 #define CONNECT_TIMEOUT "10"
 
+/* SQLSTATEs, or the beginnings of some: lost, a transaction's bad luck, too much at once, locked, starting or stopping. */
+static const char *const passing[] = {"08", "40", "53", "55P03", "57P"};
+
+bool
+cli_error_passes(const char *sqlstate)
+{
+	for (int i = 0; i < (int) lengthof(passing); i++)
+	{
+		if (strncmp(sqlstate, passing[i], strlen(passing[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Finish a connection that was begun, whatever becomes of it; false if it takes too long. */
+static bool
+finish_connecting(PGconn *conn)
+{
+	time_t deadline = time(NULL) + atoi(CONNECT_TIMEOUT);
+	PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
+
+	while (wants != PGRES_POLLING_OK && wants != PGRES_POLLING_FAILED)
+	{
+		struct pollfd p = {PQsocket(conn), wants == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0};
+
+		if (time(NULL) >= deadline)
+			return false;
+		if (poll(&p, 1, 1000) != 0)
+			wants = PQconnectPoll(conn);
+	}
+	return true;
+}
+
 /*
- * Is it of no use to try again?  Before there is a session libpq tells no
- * SQLSTATE, so errors of the server that pass by themselves are told by what
- * PQping makes of them.
+ * Does a server that answers refuse us for good?  Before there is a session
+ * libpq tells the SQLSTATE only in its text, and only if the verbosity was set
+ * between beginning and end of the connecting; so this is one attempt more.  What
+ * the first one said may have passed since (a server was starting), so only the
+ * second one's errors count.
  */
+static bool
+is_refused_for_good(const char *const *keywords, const char *const *values)
+{
+	PGconn *conn = PQconnectStartParams(keywords, values, 1);
+	bool refused = false;
+
+	if (conn != NULL && PQstatus(conn) != CONNECTION_BAD)
+	{
+		(void) PQsetErrorVerbosity(conn, PQERRORS_SQLSTATE);
+		if (finish_connecting(conn) && PQstatus(conn) != CONNECTION_OK)
+		{
+			/* "FATAL:  28P01", a line for each host; libpq's own errors have none */
+			for (const char *at = PQerrorMessage(conn); (at = strstr(at, ":  ")) != NULL; at += 3)
+			{
+				if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 || at[8] != '\n')
+					continue;
+				refused = !cli_error_passes(at + 3);
+				if (!refused)
+					break;
+			}
+			/* libpq itself: the server wants what we have not */
+			refused = refused || PQconnectionNeedsPassword(conn);
+		}
+	}
+	PQfinish(conn);
+	return refused;
+}
+
+/* Is it of no use to try again? */
 static bool
 is_refusal(const PGconn *conn, const char *const *keywords, const char *const *values)
 {
-	if (PQstatus(conn) == CONNECTION_OK)
-		return false;
-	if (PQconnectionNeedsPassword(conn) || PQconnectionUsedPassword(conn))
+	if (PQconnectionNeedsPassword(conn))
 		return true;
 	switch (PQpingParams(keywords, values, 1))
 	{
-		case PQPING_OK:         /* it answers: then it is about us */
+		case PQPING_OK: /* it answers: then it may be about us */
+			return is_refused_for_good(keywords, values);
 		case PQPING_NO_ATTEMPT: /* the connection string is wrong */
 			return true;
 		default:

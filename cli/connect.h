@@ -60,6 +60,9 @@ extern ArchiveStatus archive_server_await(Archive *archive, PGconn *conn, int se
 extern PGresult *archive_server_answer(Archive *archive, PGconn *conn, int columns, int seconds,
 									   ArchiveStatus *status);
 
+/* Is an error of this SQLSTATE (or of text that begins with one) of the kind that passes by itself? */
+extern bool cli_error_passes(const char *sqlstate);
+
 /* What an error of the server's means: by its SQLSTATE. Sets error and hint of 'archive'. */
 extern ArchiveStatus archive_server_error(Archive *archive, const PGresult *result);
 

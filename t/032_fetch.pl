@@ -295,15 +295,30 @@ for my $how ([], ['--no-prefetch'])
 cmp_ok(fetch($first, '--archive', "$work/none"), '>', 125, 'a directory that is not there is something else as well');
 cmp_ok(fetch($first, '--retry=1'), '>', 125, 'down for longer than it is tried again');
 is(fetch($first, '--mode=standby', '--retry=0'), 1, 'a standby does not wait');
-unlink("$work/pg_wal/RECOVERYXLOG");
-my $err = '';
-my $handle = IPC::Run::start([ command(), $first, 'pg_wal/RECOVERYXLOG' ], '<', '/dev/null', '2>', \$err,
-	init => sub { chdir($work) or die });
-ok(wait_for('somebody to ask', sub { -e "$work/pg_wal/pgsql_tmp_walarchive/socket" }), 'a recovery waits');
-$host->start;
-ok($handle->finish, 'until the host is back') or diag($err);
-is(fetched(), read_file_bytes("$wal/$first"), 'and gets what it needs');
+# A recovery that asks while it can't be answered, and gets it once that has passed.
+sub asks_until
+{
+	my ($passes, $test) = @_;
+	my $err = '';
+	unlink("$work/pg_wal/RECOVERYXLOG");
+	remove_tree("$work/pg_wal/pgsql_tmp_walarchive");
+	my $handle = IPC::Run::start([ command(), $first, 'pg_wal/RECOVERYXLOG' ], '<', '/dev/null', '2>', \$err,
+		init => sub { chdir($work) or die });
+	ok(wait_for('somebody to ask', sub { -e "$work/pg_wal/pgsql_tmp_walarchive/socket" }), 'a recovery waits');
+	$passes->();
+	ok($handle->finish, $test) or diag($err);
+	is(-e "$work/pg_wal/RECOVERYXLOG" ? fetched() : '', read_file_bytes("$wal/$first"), 'and gets what it needs');
+}
+asks_until(sub { $host->start }, 'until the host is back');
 wait_streaming($host, 'prod');
+# a host that answers, and has no place
+sql('ALTER ROLE restorer CONNECTION LIMIT 0');
+my $log = -s $host->logfile;
+asks_until(sub {
+	ok(wait_for('it to be sent away', sub {
+		my $n = () = substr(slurp_file($host->logfile), $log) =~ /too many connections for role "restorer"/g;
+		return $n > 6 }), 'and asks again');
+	sql('ALTER ROLE restorer CONNECTION LIMIT -1') }, 'until the host has place');
 
 # ---- recoveries ----
 
