@@ -371,18 +371,25 @@ sub left_over
 	return undef;
 }
 
-# Memory of its own of each of the host's processes: bounded, whatever came.
+# Memory of its own of each of the host's processes: bounded, whatever came, and of one
+# that lives on not more than it had when it had been through a few rounds.
 sub memory
 {
 	my ($self, $host) = @_;
-	for my $kind ('launcher', 'receiver prod', 'observer', 'indexer')
+	my %bound = (launcher => 16, 'receiver prod' => 16, observer => 16, indexer => 64);
+	for my $kind (sort keys %bound)
 	{
 		for my $pid (worker_pids($host->{node}, "walarchive $kind"))
 		{
 			open(my $fh, '<', "/proc/$pid/status") or next;
 			my ($kb) = join('', <$fh>) =~ /^RssAnon:\s+(\d+)/m or next;
 			$self->{memory}{$kind} = $kb if $kb > ($self->{memory}{$kind} // 0);
-			die "walarchive $kind of archive $host->{name} has $kb kB of memory\n" if $kb > 64 * 1024;
+			die "walarchive $kind of archive $host->{name} has $kb kB of memory\n" if $kb > $bound{$kind} * 1024;
+			my $life = $self->{lives}{"$host->{name} $pid"} //= { rounds => 0 };
+			$life->{first} = $kb if ++$life->{rounds} == 3;
+			my $grown = defined $life->{first} ? $kb - $life->{first} : 0;
+			$self->{grown}{$kind} = $grown if $grown > ($self->{grown}{$kind} // -1) && defined $life->{first};
+			die "walarchive $kind of archive $host->{name} has grown by $grown kB in $life->{rounds} rounds\n" if $grown > $bound{$kind} * 256;
 		}
 	}
 	return;

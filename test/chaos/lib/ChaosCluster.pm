@@ -172,14 +172,16 @@ sub sql
 	return $answer;
 }
 
-# Wait for a condition, or die.  The last thing may say what is wrong.
+# Wait for a condition, or die.  The last things may say what is wrong, and that it
+# takes so many seconds longer.
 sub until
 {
-	my ($self, $what, $condition, $why) = @_;
-	my $limit = time() + $patience;
+	my ($self, $what, $condition, $why, $longer) = @_;
+	my $seconds = $patience + ($longer // 0);
+	my $limit = time() + $seconds;
 	until ($condition->())
 	{
-		die "waited $patience s in vain: $what" . ($why ? ': ' . $why->() : '') . "\n" if time() > $limit;
+		die "waited $seconds s in vain: $what" . ($why ? ': ' . $why->() : '') . "\n" if time() > $limit;
 		usleep(50_000);
 	}
 	return 1;

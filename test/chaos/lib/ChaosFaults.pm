@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use ChaosPower;
+use ChaosTable;
 use ChaosWire;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -79,11 +80,14 @@ my @processes = (
 		name => 'SIGKILL of the archive postmaster', claims => ['host'],
 		begin => sub { my ($c, $host) = @_; return { pid => $c->kill_server($host->{node}) } },
 		effect => sub { my ($c, $host, $s) = @_; return process_gone($s->{pid}) && !defined $c->ask($host->{node}, 'SELECT 1') },
+		told => sub { my ($c, $host) = @_; return host_tells($c, $host, 'receiver') },
 		end => sub { my ($c, $host) = @_; $c->start($host->{node}) } },
 	{
 		name => 'SIGSTOP of the archive postmaster', claims => ['host'],
 		begin => sub { my ($c, $host) = @_; my $pid = postmaster_pid($host->{node}); kill('STOP', $pid); return { pid => $pid } },
 		effect => sub { my ($c, $host, $s) = @_; return is_stopped($s->{pid}) },
+		# nobody answers who asks for it
+		told => sub { my ($c, $host) = @_; return host_tells($c, $host, 'receiver') },
 		end => sub { my ($c, $host, $s) = @_; kill('CONT', $s->{pid}) } },
 	{
 		name => 'SIGKILL of the primary', claims => ['servers'],
@@ -101,6 +105,7 @@ my @processes = (
 			return { pids => \@pids };
 		},
 		effect => sub { my ($c, $host, $s) = @_; return is_stopped($s->{pids}[0]) },
+		told => sub { my ($c) = @_; return !grep { !host_tells($c, $_, 'receiver') } values %{ $c->{hosts} } },
 		end => sub { my ($c, $host, $s) = @_; kill('CONT', @{ $s->{pids} }) } },
 	{
 		name => 'SIGKILL of the standby', claims => ['servers'],
@@ -119,6 +124,28 @@ my @processes = (
 		effect => sub { my ($c, $host, $s) = @_; return is_stopped($s->{pids}[0]) },
 		end => sub { my ($c, $host, $s) = @_; kill('CONT', @{ $s->{pids} }) } },
 );
+
+# ---- as long as health waits before it speaks ----
+
+# A frozen process says nothing of itself.  Health speaks when the server has not been
+# heard for a minute, and when what is durable has not been decoded for five.
+sub long_freeze
+{
+	my ($kind, $check, $severity, $period, $seconds) = @_;
+	return {
+		name => "$kind frozen for more than $period", claims => [ 'servers', 'host', 'net', 'disk' ], flow => 1, slow => $seconds,
+		begin => sub {
+			my ($c, $host) = @_;
+			my $pid;
+			$c->until("a $kind of archive $host->{name}", sub { defined($pid = $c->worker($host, $kind)) && kill('STOP', $pid) });
+			return { pid => $pid };
+		},
+		effect => sub { my ($c, $host, $s) = @_; return is_stopped($s->{pid}) },
+		told => sub { my ($c, $host) = @_; return host_tells($c, $host, $check, $severity) },
+		end => sub { my ($c, $host, $s) = @_; kill('CONT', $s->{pid}) } };
+}
+
+my @frozen = (long_freeze('receiver', 'receiver', 'critical', 'a minute', 60), long_freeze('indexer', 'index', 'warning', 'five minutes', 300));
 
 # ---- the network ----
 
@@ -268,7 +295,8 @@ my @failover = (
 		effect => sub { my ($c, $host, $s) = @_; return $c->{timeline} > $s->{was} },
 		end => sub { my ($c) = @_; $c->rebuild } },
 	{
-		name => 'failover with the archive ahead', claims => [ 'servers', 'net', 'other net', 'writers' ],
+		# one of the archives has to be well, or there are no commits
+		name => 'failover with the archive ahead', claims => [ 'servers', 'net', 'other net', 'other host', 'other disk', 'writers' ],
 		begin => sub {
 			my ($c) = @_;
 			my $was = $c->{timeline};
@@ -615,7 +643,9 @@ my @files = (
 		} },
 );
 
-my %fault = map { $_->{name} => $_ } @processes, @network, @disk, @power, @failover, @slots, @beside, @files;
+my %fault = map { $_->{name} => $_ } @processes, @frozen, @network, @disk, @power, @failover, @slots, @beside, @files;
+
+for my $name (keys %fault) { die "$name is not described in ChaosTable.pm" if !defined ChaosTable::done($name); }
 
 sub names { return sort keys %fault; }
 

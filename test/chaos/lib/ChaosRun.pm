@@ -9,6 +9,7 @@ use warnings;
 use ChaosChecks;
 use ChaosCluster;
 use ChaosFaults;
+use Digest::MD5 qw(md5_hex);
 use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -25,7 +26,7 @@ sub new
 {
 	my ($class, %opt) = @_;
 	my $self = bless { %opt, started => time(), round => 0, counts => {} }, $class;
-	$self->{faults} = [ ChaosFaults::names() ] if !@{ $self->{faults} // [] };
+	$self->{faults} = [ grep { !ChaosFaults::named($_)->{slow} } ChaosFaults::names() ] if !@{ $self->{faults} // [] };
 	ChaosFaults::named($_) for @{ $self->{faults} };
 	srand($self->{seed});
 	return $self;
@@ -62,18 +63,26 @@ sub try
 
 # ---- one round ----
 
+# A number of a sequence that only the seed determines: what else is random depends on
+# how often somebody had to ask, and the faults of a seed are to be the same again.
+sub random
+{
+	my ($self, $below) = @_;
+	return hex(substr(md5_hex("$self->{seed} " . ++$self->{drawn}), 0, 8)) / 4294967296 * $below;
+}
+
 # One to three faults that do not need the same thing, each with a host.
 sub draw
 {
 	my ($self) = @_;
-	my $wanted = 1 + int(rand(3));
+	my $wanted = 1 + int($self->random(3));
 	my (@drawn, %taken);
 
 	for (1 .. 20)
 	{
 		last if @drawn == $wanted;
 		my $fault = ChaosFaults::named($self->next_name);
-		my ($host, $other) = rand() < 0.5 ? qw(a b) : qw(b a);
+		my ($host, $other) = $self->random(1) < 0.5 ? qw(a b) : qw(b a);
 		my @claims = map { my $claim = $_; $claim =~ s/^other // ? "$claim $other" : $of_host{$claim} ? "$claim $host" : $claim } @{ $fault->{claims} };
 		next if grep { $taken{$_} } @claims;
 		$taken{$_} = 1 for @claims;
@@ -89,7 +98,7 @@ sub next_name
 {
 	my ($self) = @_;
 	$self->{pack} = [ @{ $self->{faults} } ] if !@{ $self->{pack} // [] };
-	return $self->{pack}[ rand(@{ $self->{pack} }) ];
+	return $self->{pack}[ $self->random(scalar @{ $self->{pack} }) ];
 }
 
 sub one_round
@@ -120,7 +129,8 @@ sub one_round
 	for my $one (@drawn)
 	{
 		next if !$one->{fault}{told} || grep { $_ != $one && $self->hides($_, $one) } @drawn;
-		$c->until("health to tell of $one->{name}", sub { $one->{fault}{told}->($c, $c->{hosts}{ $one->{host} }, $one->{state}) });
+		$c->until("health to tell of $one->{name}", sub { $one->{fault}{told}->($c, $c->{hosts}{ $one->{host} }, $one->{state}) },
+			sub { join('; ', map { $c->complaints($_) // $c->{last_error} } values %{ $c->{hosts} }) }, $one->{fault}{slow});
 		$self->{counts}{ $one->{name} }{told}++;
 	}
 	while (@drawn)
@@ -257,7 +267,9 @@ sub report
 			join(', ', map { "$counts->{$_} $_" } sort keys %$counts)));
 	note('most memory of a process of its own: ' . join(', ', map { "$_ $self->{checks}{memory}{$_} kB" } sort keys %{ $self->{checks}{memory} })) if $self->{checks};
 	$self->result(kind => 'run', seconds => 0 + sprintf('%.1f', $seconds), rounds => $self->{round}, faults => $total,
-		by_kind => { map { $_ => $self->{counts}{$_}{times} // 0 } keys %{ $self->{counts} } }, counts => $counts, failed => $why);
+		by_kind => { map { $_ => $self->{counts}{$_}{times} // 0 } keys %{ $self->{counts} } },
+		told => { map { $_ => $self->{counts}{$_}{told} } grep { $self->{counts}{$_}{told} } keys %{ $self->{counts} } },
+		memory => $self->{checks} ? $self->{checks}{memory} : {}, counts => $counts, failed => $why, now => $why eq '' ? [] : $self->{now});
 	return;
 }
 
