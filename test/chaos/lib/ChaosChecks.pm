@@ -40,9 +40,22 @@ sub read_logs
 }
 
 # Read on in a host's archived WAL: commits and aborts of each timeline, in order,
-# as [place, transaction, time, is a commit].  pg_waldump wants names without
-# ".partial".
+# as [place, transaction, time, is a commit].
 sub read_wal
+{
+	my ($self, $host) = @_;
+	# a segment that got its last name meanwhile was not read
+	for (1 .. 5)
+	{
+		my $stage = $self->read_files($host);
+		return if !grep { !-e $_ } glob("$stage/*");
+	}
+	die "the segments of archive $host->{name} don't come to rest\n";
+}
+
+# The same of the files as they are called now; returns the folder with links to them,
+# since pg_waldump wants names without ".partial".
+sub read_files
 {
 	my ($self, $host) = @_;
 	my $stage = "$self->{cluster}{dir}/stage_$host->{name}";
@@ -70,7 +83,7 @@ sub read_wal
 			$self->dump_wal($stage, $timeline, $last > $from ? $last : $from, $known);
 		}
 	}
-	return;
+	return $stage;
 }
 
 # Runs of segments of a timeline without a hole: first byte => end.
@@ -229,18 +242,31 @@ sub same_bytes
 	{
 		(my $full = $name) =~ s/\.partial$//;
 		my ($other) = grep { $b{$_} } $full, "$full.partial" or next;
-		my $key = join(' ', $name, $other, map { join(' ', (stat($_))[ 1, 9 ]) } "$a/$name", "$b/$other");
+		my $key = join(' ', map { join(' ', (stat($_))[ 1, 9 ]) } "$a/$name", "$b/$other");
 		next if $name eq $full && $other eq $full && $self->{same}{$full} && $self->{same}{$full} eq $key;
-		my ($x, $y) = (read_file_bytes("$a/$name"), read_file_bytes("$b/$other"));
-		# of an open segment what is written counts
-		$x =~ s/\0+\z// if $name ne $full;
-		$y =~ s/\0+\z// if $other ne $full;
+		my ($x, $y) = map { bytes("$_/$full") } $a, $b;
 		my $n = length($x) < length($y) ? length($x) : length($y);
 		die "$name of archive a and $other of archive b differ\n" if substr($x, 0, $n) ne substr($y, 0, $n);
 		$self->{same}{$full} = $key;
 		$self->{counts}{compared}++;
 	}
 	return;
+}
+
+# What is written of a segment, which may be open; and may get its last name while we look.
+sub bytes
+{
+	my ($path) = @_;
+	for (1 .. 3)
+	{
+		return read_file_bytes($path) if -e $path;
+		open(my $fh, '<:raw', "$path.partial") or next;
+		my $bytes = do { local $/ = undef; <$fh> };
+		close($fh);
+		$bytes =~ s/\0+\z//;
+		return $bytes;
+	}
+	die "there is no $path any more\n";
 }
 
 # ---- a restore ----
