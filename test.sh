@@ -179,6 +179,12 @@ if wanted tap; then
 			cat logs/faults
 			die "the fault injection library does not build"
 		}
+		if grep -q install_fault_points "${tests[@]}"; then
+			as_user test/faults/build_points "$pg_config" >logs/points 2>&1 || {
+				cat logs/points
+				die "the module with fault points does not build"
+			}
+		fi
 		rc=0
 		# a condition that comes about in the end is waited for, however slow the machine is
 		as_user env "PROVE_TESTS=${tests[*]}" "PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-300}" "${make[@]}" installcheck REGRESS= "PROVE_FLAGS=--jobs $jobs --timer" \
