@@ -79,6 +79,18 @@ sub basename_of
 	return $path;
 }
 
+# The primary goes on on another timeline, from the middle of a segment.
+sub promote_primary
+{
+	$primary->stop;
+	$primary->set_standby_mode;
+	$primary->start;
+	$primary->promote;
+	wait_for('the archive to follow', sub { stat_of($host, 'prod', "received_tli = 2 AND state = 'streaming'") eq 't' })
+	  or BAIL_OUT('the archive does not follow');
+	return;
+}
+
 # Everything is there, durable and equal; nothing is left over.
 sub expect_recovery
 {
@@ -191,11 +203,57 @@ foreach my $rule ('rename:EIO:walarchive.prepared', 'rename:EACCES:.partial', 'r
 	expect_recovery($rule);
 }
 
-# 6. all finished segments are in the catalog, failures or not
+# 6. while the receiver is being told to leave: whoever comes next finds the
+# file set aside, and the reason in the journal
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+# flushes are slow, so threads make them
+arm_faults($host, 'delay_fdatasync_us:5000');
+load_segments($primary, 1);
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+my $suspects = event_count($host, 'prod', qr/"kind": "suspect_file"/);
+my $leaving = receiver_pid($host, 'prod');
+arm_faults($host, 'delay_fdatasync_us:1000000', 'fdatasync:EIO:/wal/');
+$commit = commit_in_background('leaving');
+ok(commit_waits(), 'leaving: a flush is under way');
+$host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
+ok(wait_for('the receiver to leave', sub { process_gone($leaving) }), 'leaving: the receiver leaves');
+wait_state($host, 'prod', 'paused');
+cmp_ok(scalar(set_aside()), '==', 1, 'leaving: the file is set aside');
+cmp_ok(event_count($host, 'prod', qr/"kind": "suspect_file"/), '>', $suspects, 'leaving: the journal says so');
+disarm_faults($host);
+$host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
+finish_commit($commit, 'leaving');
+expect_recovery('leaving');
+
+# 7. all finished segments are in the catalog, failures or not
 my $files = grep { !/history$/ } wal_files($wal);
 ok( $host->poll_query_until('postgres',
 		"SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND state = 'finished'", "$files"),
 	'each finished segment is in the catalog');
+
+# 8. the timeline ends in the segment whose file was set aside: it will never be
+# finished, so the file goes as soon as the one that stays partial has all of it
+arm_faults($host, 'fdatasync:EIO:/wal/:1');
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+ok(wait_for('a file to be set aside', sub { scalar(set_aside()) == 1 }), 'timeline: a file is set aside');
+disarm_faults($host);
+wait_streaming($host, 'prod');
+$primary->safe_psql('postgres', "INSERT INTO filler VALUES ('x')");
+my ($aside) = set_aside();
+(my $last = $aside) =~ s/\.unsynced$//;
+# another one, with something that no other file has
+my $tail = read_file_bytes("$wal/$aside");
+substr($tail, -9) = 'the tail!';
+promote_primary();
+ok(wait_for('the file to go', sub { !-e "$wal/$aside" }), 'timeline: it goes');
+ok(-e "$wal/$last", 'timeline: what was received again stays');
+is(join(' ', set_aside()), '', 'timeline: nothing is set aside any more');
+append_to_file("$wal/$aside", $tail);
+$host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
+wait_state($host, 'prod', 'paused');
+$host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
+wait_streaming($host, 'prod');
+ok(read_file_bytes("$wal/$aside") eq $tail, 'timeline: a file with more than that is kept');
 
 $host->stop;
 $primary->stop;

@@ -246,6 +246,17 @@ is_disk_error(WaCause cause)
 		   cause == WA_CAUSE_SYNC_FAILED;
 }
 
+/* Wait for what is under way; tell if what a sync failed for was set aside. */
+static void
+abandon_files(WaReceiver *r, bool sync_failed)
+{
+	if (wa_writer_abandon(&r->writer, sync_failed))
+		wa_receiver_event(r, "suspect_file", "critical", r->writer.tli, 0,
+						  r->writer.durable, r->writer.written, WA_CAUSE_SYNC_FAILED,
+						  "WAL from %X/%X on could not be made durable; its file is set aside until the WAL was received again",
+						  LSN_FORMAT_ARGS(r->writer.durable));
+}
+
 /* Give everything of a connection back; 'cause' is why it ends. */
 static void
 end_connection(WaReceiver *r, WaCause cause)
@@ -261,11 +272,7 @@ end_connection(WaReceiver *r, WaCause cause)
 		 */
 		if (!is_disk_error(cause))
 			cause = sync_files(r);
-		if (wa_writer_abandon(&r->writer, cause == WA_CAUSE_SYNC_FAILED))
-			wa_receiver_event(r, "suspect_file", "critical", r->writer.tli, 0,
-							  r->writer.durable, r->writer.written, WA_CAUSE_SYNC_FAILED,
-							  "WAL from %X/%X on could not be made durable; its file is set aside until the WAL was received again",
-							  LSN_FORMAT_ARGS(r->writer.durable));
+		abandon_files(r, cause == WA_CAUSE_SYNC_FAILED);
 		if (is_disk_error(cause))
 			r->ends_known = false;
 		else if (r->writer.tli != 0)
@@ -483,7 +490,8 @@ leave_slot(int code, Datum arg)
 
 	if (r->writer_open)
 	{
-		(void) wa_writer_abandon(&r->writer, false);
+		/* a flush may fail in the last moment: nobody else would know why its file is aside */
+		abandon_files(r, false);
 		wa_writer_close(&r->writer);
 		r->writer_open = false;
 	}

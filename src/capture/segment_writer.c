@@ -146,8 +146,51 @@ set_aside(const char *path)
 }
 
 /*
- * Remove files that were set aside and whose replacement is there, whole and
- * durable: a process may have died, or the disk refused, when it was.
+ * Is each byte of the file 'aside' in the file 'path' as well, durably?  False
+ * if that can't be said.
+ */
+static bool
+holds_all(WaSegmentWriter *w, const char *path, const char *aside)
+{
+	const size_t half = COMPARE_SIZE / 2;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int old_fd = open(aside, O_RDONLY | O_CLOEXEC);
+	bool all = fd >= 0 && old_fd >= 0;
+	off_t pos = 0;
+
+	while (all)
+	{
+		ssize_t n = pread(old_fd, w->buffer, half, pos);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			all = n == 0;
+			break;
+		}
+		/* what has no bytes in the other file are zeroes */
+		memset(w->buffer + half, 0, n);
+		all = pread(fd, w->buffer + half, n, pos) >= 0;
+		for (ssize_t k = 0; all && k < n; k++)
+			all = w->buffer[k] == 0 || w->buffer[k] == w->buffer[half + k];
+		pos += n;
+	}
+	/* the process that wrote it may have died before it was synced */
+	all = all && WA_FAULT(REOPEN_FSYNC, fsync(fd)) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (old_fd >= 0)
+		close(old_fd);
+	return all;
+}
+
+/*
+ * Remove files that were set aside and whose replacement is there and durable:
+ * a process may have died, or the disk refused, when it was; or their timeline
+ * has ended, and nothing will make their segment whole.  Of such a one the file
+ * that is ".partial" for ever must hold all, or a tail that the next timeline
+ * does not have would be lost.
  */
 static void
 remove_replaced(WaSegmentWriter *w)
@@ -160,14 +203,22 @@ remove_replaced(WaSegmentWriter *w)
 	{
 		char path[MAXPGPATH * 2];
 		char finished[MAXPGPATH * 2];
+		char partial[MAXPGPATH * 2];
 		struct stat st;
+		TimeLineID tli;
+		uint64 segno;
 		const char *suffix = strstr(de->d_name, ".partial" UNSYNCED_SUFFIX);
+		bool replaced;
 
 		if (suffix == NULL)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", w->dir, de->d_name);
 		snprintf(finished, sizeof(finished), "%s/%.*s", w->dir, (int) (suffix - de->d_name), de->d_name);
-		if (stat(finished, &st) != 0 || WA_FAULT(UNSYNCED_REMOVE, unlink(path)) != 0)
+		snprintf(partial, sizeof(partial), "%s.partial", finished);
+		replaced = stat(finished, &st) == 0 ||
+				   (wa_parse_wal_name(strrchr(partial, '/') + 1, w->segment_size, &tli, &segno) == WA_FILE_PARTIAL &&
+					tli < w->tli && holds_all(w, partial, path));
+		if (!replaced || WA_FAULT(UNSYNCED_REMOVE, unlink(path)) != 0)
 			w->has_unsynced = true;
 	}
 	FreeDir(dir);
@@ -238,8 +289,6 @@ wa_writer_open(WaSegmentWriter *w, const char *dirname, uint32 segment_size,
 				(errcode_for_file_access(),
 				 errmsg("could not fsync directory \"%s\": %m", dirname)));
 	}
-	if (w->has_unsynced)
-		remove_replaced(w);
 }
 
 static void
@@ -391,6 +440,8 @@ wa_writer_begin(WaSegmentWriter *w, TimeLineID tli, XLogRecPtr start,
 	w->first = true;
 	w->tli = tli;
 	w->written = w->durable = w->dispatched = w->kicked = start;
+	if (w->has_unsynced)
+		remove_replaced(w);
 
 	if (parent != 0 && fork > start)
 	{

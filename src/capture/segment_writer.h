@@ -11,7 +11,8 @@
  * A crash leaves: finished segments under their final names, one ".partial",
  * files whose name starts with "walarchive.prepared" (removed at the next
  * start; no byte in one was ever confirmed), and ".unsynced" files whose sync
- * failed (kept until the segment was received again and is durable).
+ * failed (kept until the segment was received again and is durable, or until
+ * its timeline has ended and the ".partial" file holds all that is in it).
  *
  *-------------------------------------------------------------------------
  */
@@ -102,7 +103,8 @@ extern void wa_writer_open(WaSegmentWriter *w, const char *dir,
 /*
  * Begin to receive timeline 'tli' at 'start', the first byte of a segment.
  * 'parent' and 'fork' name the timeline that it left and where (0: none):
- * below the fork the new file must equal the parent's.
+ * below the fork the new file must equal the parent's.  Removes files that were
+ * set aside and are replaced.
  */
 extern void wa_writer_begin(WaSegmentWriter *w, TimeLineID tli,
 							XLogRecPtr start, TimeLineID parent,
