@@ -9,6 +9,7 @@
 #   --werror           warnings are errors (default if CI=true)
 #   --keep             keep the folder in which everything was built and run, even if all went well
 #   TESTS='t/001*.pl'  in the environment: only these TAP files
+#   FAULT_POINTS=no    in the environment: without those that want the module compiled once more, with fault points
 #
 # As root, packages that are missing are installed, and the tests run as the user postgres; otherwise sudo is used for
 # what needs root. Nothing is written into the checkout: it is copied to a new folder under $TMPDIR (or /var/tmp). The
@@ -179,7 +180,11 @@ if wanted tap; then
 			cat logs/faults
 			die "the fault injection library does not build"
 		}
-		if grep -q install_fault_points "${tests[@]}"; then
+		mapfile -t with_points < <(grep -l install_fault_points "${tests[@]}")
+		if [[ ${FAULT_POINTS:-yes} == no ]] && ((${#with_points[@]} > 0)); then
+			mapfile -t tests < <(grep -L install_fault_points "${tests[@]}")
+			say "tap: without ${with_points[*]}"
+		elif ((${#with_points[@]} > 0)); then
 			as_user test/faults/build_points "$pg_config" >logs/points 2>&1 || {
 				cat logs/points
 				die "the module with fault points does not build"

@@ -253,7 +253,7 @@ $host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
 wait_state($host, 'prod', 'paused');
 $host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
 wait_streaming($host, 'prod');
-ok(read_file_bytes("$wal/$aside") eq $tail, 'timeline: a file with more than that is kept');
+ok(-e "$wal/$aside" && read_file_bytes("$wal/$aside") eq $tail, 'timeline: a file with more than that is kept');
 
 $host->stop;
 $primary->stop;

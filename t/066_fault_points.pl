@@ -8,6 +8,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use Digest::SHA;
 use Errno qw(EIO ENOSPC EOPNOTSUPP);
 use File::Find ();
 use FindBin;
@@ -15,6 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WalArchive;
+use Time::HiRes qw(time usleep);
 use WalFaults;
 
 # ---- no call without a point ----
@@ -112,10 +114,15 @@ sub pause
 
 sub resume { return steer("SELECT walarchive.resume_source('prod')"); }
 
+# What is committed afterwards goes over another connection.
 sub reconnect
 {
-	$primary->safe_psql('postgres',
-		"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'walarchive_prod'");
+	my $pids = $primary->safe_psql('postgres',
+		"SELECT string_agg(pid::text, ',') FROM pg_stat_replication WHERE application_name = 'walarchive_prod'");
+	$primary->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[$pids]::int[]) pid");
+	wait_for('the old connection to end', sub { $primary->safe_psql('postgres',
+				"SELECT count(*) FROM pg_stat_activity WHERE pid IN ($pids)") eq '0' }) or BAIL_OUT('a walsender does not end')
+	  if $pids ne '';
 	return;
 }
 
@@ -126,6 +133,25 @@ sub is_back
 	wait_for('the primary to know', sub { $primary->safe_psql('postgres',
 				"SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walarchive_prod' AND state = 'streaming'") eq '1' })
 	  or BAIL_OUT('the primary does not stream');
+	return;
+}
+
+# The order may have come through though its answer did not.
+sub drop_other
+{
+	return steer("SELECT walarchive.drop_source(name, delete_files => true) FROM walarchive.source WHERE name = 'other'");
+}
+
+# A flush fails once; streaming goes on in another file.
+sub one_set_aside
+{
+	my $struck = arm_point($points, 'segment-fdatasync', 'fail', errno => EIO, count => 1);
+	$primary->safe_psql('postgres', $row);
+	wait_for('a flush to fail', sub { strikes('segment-fdatasync') > $struck }) or BAIL_OUT('no flush fails');
+	disarm_points($points);
+	is_back();
+	my @aside = glob("$wal/*.unsynced");
+	die 'nothing is set aside' if !@aside;
 	return;
 }
 
@@ -141,98 +167,88 @@ sub other_is_gone
 
 my $other = conninfo($primary);
 
-# before: what is done before the point is armed; act: what passes it; then: what
-# is done when it is disarmed.  All of it with commits that wait for prod.
+# more WAL than there is in a few segments, at once, when the receiver is back
+sub fall_behind
+{
+	pause();
+	$primary->safe_psql('postgres',
+		"SET synchronous_commit = local; INSERT INTO filler SELECT repeat('y', 900) FROM generate_series(1, 4000)");
+	return;
+}
+
+sub forget_history
+{
+	unlink("$wal/00000002.history") or die "could not remove history: $!";
+	return;
+}
+
+# before: what is done before the point is armed; with: other points that have to
+# fail for it; act: what passes it; then: what is done when it is disarmed.  All
+# of it with commits that wait for prod.  What a trigger comes down to can depend
+# on who is faster (whether the file that is made ready is), so unless it has
+# "single" it is pulled again until the point was passed.
+my $slow_flush = [ 'segment-fdatasync', 'rest', ms => 300 ];
+my $nothing_ready = [ 'prepare-create', 'fail', errno => EIO ];
 my %trigger = (
 	commit => { act => sub { start_sql($primary, $row) } },
 	segments => { act => sub { start_sql($primary, $segment x 2 . $row) } },
 	# the open segment's file has its name
 	reconnect => { before => sub { $primary->safe_psql('postgres', $row) },
 		act => sub { reconnect(); start_sql($primary, $row) } },
-	history => { before => sub { unlink("$wal/00000002.history") or die "could not remove history: $!" },
-		act => sub { reconnect(); start_sql($primary, $row) } },
+	history => { before => \&forget_history, act => sub { reconnect(); start_sql($primary, $row) } },
 	restart => { before => \&pause, act => sub { resume(); start_sql($primary, $row) } },
-	# a file that a full disk has left
+	# a file that a full disk has left, of a segment of which little was confirmed
 	cut => {
 		before => sub {
-			$primary->safe_psql('postgres', $row);
+			$primary->safe_psql('postgres', $segment . $row);
 			pause();
 			my @partial = grep { /\.partial$/ } wal_files($wal, partial => 1);
-			truncate("$wal/$partial[-1]", 8192) or die "could not truncate $partial[-1]: $!";
+			truncate("$wal/$partial[-1]", 64 * 1024) or die "could not truncate $partial[-1]: $!";
 		},
 		act => sub { resume(); start_sql($primary, $row) } },
-	# whole segments come at once
-	behind => {
-		before => sub {
-			pause();
-			$primary->safe_psql('postgres',
-				"SET synchronous_commit = local; INSERT INTO filler SELECT repeat('y', 900) FROM generate_series(1, 4000)");
-		},
-		act => sub { resume(); start_sql($primary, $row) } },
+	# a segment is whole before it is flushed for the first time
+	whole => { before => \&fall_behind, act => sub { resume(); start_sql($primary, $row) }, with => [$slow_flush], again => 1 },
+	# a file is wanted, and none was made ready
+	behind => { before => \&fall_behind, act => sub { resume(); start_sql($primary, $row) }, with => [$nothing_ready], again => 1 },
+	no_fallocate => { before => \&fall_behind, act => sub { resume(); start_sql($primary, $row) }, again => 1,
+		with => [ $nothing_ready, [ 'reserve-allocate', 'fail', errno => EOPNOTSUPP ] ] },
+	no_room_to_reserve => { before => \&fall_behind, act => sub { resume(); start_sql($primary, $row) }, again => 1,
+		with => [ $nothing_ready, [ 'reserve-allocate', 'fail', errno => ENOSPC, count => 1 ] ] },
+	no_room_to_prepare => { act => sub { start_sql($primary, $segment x 2 . $row) },
+		with => [ [ 'prepare-write', 'fail', errno => ENOSPC, count => 1 ] ] },
 	# a flush fails; afterwards its file is set aside
 	# (what was set aside before has its replacement)
-	unsynced => { before => sub { $primary->safe_psql('postgres', $segment . $row) }, act => sub { start_sql($primary, $row) }, with => [ 'segment-fdatasync', 'fail', errno => EIO, count => 1 ],
+	unsynced => { before => sub { $primary->safe_psql('postgres', $segment . $row) }, act => sub { start_sql($primary, $row) },
+		with => [ [ 'segment-fdatasync', 'fail', errno => EIO, count => 1 ] ],
 		then => sub { $primary->safe_psql('postgres', $segment) } },
 	# another one, while the first file is still there
-	unsynced_again => {
-		before => sub {
-			$primary->safe_psql('postgres', $segment . $row);
-			arm_point($points, 'segment-fdatasync', 'fail', errno => EIO, count => 1);
-			$primary->safe_psql('postgres', $row);
-			disarm_points($points);
-			is_back();
-			my @aside = glob("$wal/*.unsynced");
-			die 'nothing is set aside' if !@aside;
-		},
-		act => sub { start_sql($primary, $row) }, with => [ 'segment-fdatasync', 'fail', errno => EIO, count => 1 ],
+	unsynced_again => { before => sub { $primary->safe_psql('postgres', $segment . $row); one_set_aside() },
+		act => sub { start_sql($primary, $row) },
+		with => [ [ 'segment-fdatasync', 'fail', errno => EIO, count => 1 ] ],
 		then => sub { $primary->safe_psql('postgres', $segment) } },
 	replaced => {
-		before => sub {
-			$primary->safe_psql('postgres', $segment . $row);
-			arm_point($points, 'segment-fdatasync', 'fail', errno => EIO, count => 1);
-			$primary->safe_psql('postgres', $row);
-			disarm_points($points);
-			is_back();
-		},
+		before => sub { $primary->safe_psql('postgres', $segment . $row); one_set_aside() },
 		act => sub { start_sql($primary, $segment . $row) },
-		then => \&reconnect },
-	no_fallocate => {
-		before => sub {
-			pause();
-			$primary->safe_psql('postgres',
-				"SET synchronous_commit = local; INSERT INTO filler SELECT repeat('y', 900) FROM generate_series(1, 4000)");
-		},
-		act => sub { resume(); start_sql($primary, $row) }, with => [ 'reserve-allocate', 'fail', errno => EOPNOTSUPP ] },
-	no_room_to_reserve => {
-		before => sub {
-			pause();
-			$primary->safe_psql('postgres',
-				"SET synchronous_commit = local; INSERT INTO filler SELECT repeat('y', 900) FROM generate_series(1, 4000)");
-		},
-		act => sub { resume(); start_sql($primary, $row) }, with => [ 'reserve-allocate', 'fail', errno => ENOSPC, count => 1 ] },
-	no_room_to_prepare => { act => sub { start_sql($primary, $segment x 2 . $row) },
-		with => [ 'prepare-write', 'fail', errno => ENOSPC, count => 1 ] },
-	no_room_for_history => { before => sub { unlink("$wal/00000002.history") or die "could not remove history: $!" },
-		act => sub { reconnect(); start_sql($primary, $row) }, with => [ 'file-write', 'fail', errno => ENOSPC, count => 1 ] },
+		then => \&reconnect, single => 1 },
+	no_room_for_history => { before => \&forget_history, act => sub { reconnect(); start_sql($primary, $row) },
+		with => [ [ 'file-write', 'fail', errno => ENOSPC, count => 1 ] ], single => 1 },
 	add => { act => sub { steer("SELECT walarchive.add_source('other', \$\$$other\$\$) WHERE NOT EXISTS (SELECT FROM walarchive.source WHERE name = 'other')");
 			start_sql($primary, $row) },
 		then => sub {
 			poll_psql($host, "SELECT state = 'streaming' FROM walarchive.stat_receiver WHERE source = 'other'")
 			  or BAIL_OUT('source other does not stream');
-			steer("SELECT walarchive.drop_source('other', delete_files => true)");
+			drop_other();
 			other_is_gone();
-		} },
+		}, single => 1 },
 	drop => {
 		before => sub {
-			steer("SELECT walarchive.add_source('other', \$\$$other\$\$)",
+			steer("SELECT walarchive.add_source('other', \$\$$other\$\$) WHERE NOT EXISTS (SELECT FROM walarchive.source WHERE name = 'other')",
 				"SELECT state = 'streaming' FROM walarchive.stat_receiver WHERE source = 'other'");
 		},
-		act => sub { steer("SELECT walarchive.drop_source('other', delete_files => true)"); start_sql($primary, $row) },
-		then => \&other_is_gone },
-	half_sum => { before => sub { append_to_file("$cluster/wal.sha256", 'half a line') },
-		act => sub { start_sql($primary, $segment . $row) } },
-	no_sums => { before => sub { unlink("$cluster/wal.sha256") },
-		act => sub { start_sql($primary, $segment . $row) } });
+		act => sub { drop_other(); start_sql($primary, $row) },
+		then => \&other_is_gone, single => 1 },
+	half_sum => { act => sub { append_to_file("$cluster/wal.sha256", 'half a line'); start_sql($primary, $segment . $row) } },
+	no_sums => { act => sub { unlink("$cluster/wal.sha256"); start_sql($primary, $segment . $row) } });
 
 # ---- the points ----
 
@@ -247,7 +263,7 @@ my %walk = (
 	'segment-write' => { on => 'commit', holds => 'lsn', shows => $io, short => 1 },
 	'segment-fdatasync' => { on => 'commit', holds => 'lsn', shows => $sync },
 	'segment-rename' => { on => 'segments', holds => 'segment', shows => $io },
-	'segment-rename-twice' => { on => 'behind' },
+	'segment-rename-twice' => { on => 'whole' },
 	'directory-fsync' => { on => 'segments', holds => 'segment', shows => $sync },
 	'feedback-send' => { on => 'commit', holds => 'lsn', shows => [ 'connection_failed', 'connection_failed' ] },
 	'feedback-flush' => { on => 'commit', shows => [ 'connection_failed', 'connection_failed' ] },
@@ -313,7 +329,7 @@ sub holds_confirmed
 	my $own = substr(read_file_bytes($primary->data_dir . "/pg_wal/$name"), 0, $offset);
 	# a name may change between two looks
 	my $held = 0;
-	for (1 .. 5)
+	for (1 .. 50)
 	{
 		foreach my $file ($name, "$name.partial", "$name.partial.unsynced")
 		{
@@ -321,6 +337,7 @@ sub holds_confirmed
 			$held = 1 if defined $bytes && substr($bytes, 0, $offset) eq $own;
 		}
 		last if $held;
+		usleep(20_000);
 	}
 	ok($held, "$what: the archive holds what was confirmed");
 	return;
@@ -372,10 +389,40 @@ sub strikes
 	return $point{$name}{struck};
 }
 
+# Pull a trigger, after the point was armed, until the point strikes.  Returns
+# what was started.
+sub pull
+{
+	my ($what, $name, $before, $trigger) = @_;
+	my @sessions;
+	my $seconds = 10;
+	my $end = time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (1)
+	{
+		arm_point($points, @$_) foreach @{ $trigger->{with} // [] };
+		push @sessions, $trigger->{act}->();
+		my $left = $end - time();
+		last if wait_for("$name to strike", sub { strikes($name) > $before }, $trigger->{single} || $left < $seconds ? $left : $seconds);
+		last if time() >= $end;
+		note("$what: pulled again");
+		$trigger->{before}->() if $trigger->{again};
+	}
+	wait_strike($what, $name, $before);
+	return @sessions;
+}
+
 sub wait_strike
 {
 	my ($what, $name, $before) = @_;
 	return ok(wait_for("$name to strike", sub { strikes($name) > $before }), "$what: it struck");
+}
+
+# How many of the sessions did not end well.
+sub unwell
+{
+	$_->{code} //= sql_result($_) foreach @_;
+	return scalar grep { $_->{code} != 0 } @_;
 }
 
 sub cause_is
@@ -399,38 +446,43 @@ sub fails
 	my @count = $walk->{count} ? (count => $walk->{count}) : ();
 
 	$trigger->{before}->() if $trigger->{before};
-	my $limit = limit_of($walk->{holds}) if $walk->{holds};
 	my $struck = arm_point($points, $name, 'fail', errno => EIO, @count);
-	arm_point($points, @{ $trigger->{with} }) if $trigger->{with};
-	my $session = $trigger->{act}->();
-	wait_strike("$name fails", $name, $struck);
+	# from now on nothing more can be confirmed
+	my $limit = limit_of($walk->{holds}) if $walk->{holds};
+	my @sessions = pull("$name fails", $name, $struck, $trigger);
 	cause_is("$name fails", $walk->{shows}[0]) if $walk->{shows};
 	if ($walk->{shows} && !$walk->{once})
 	{
-		$struck = arm_point($points, $name, 'fail', errno => ENOSPC);
+		$struck = change_errno($points, $name, ENOSPC);
 		wait_strike("$name finds no room", $name, $struck);
 		cause_is("$name finds no room", $walk->{shows}[1]);
 	}
 	if ($walk->{holds})
 	{
 		not_beyond("$name fails", $limit);
-		ok(!sql_done($session), "$name fails: commits wait");
+		is(scalar(grep { sql_done($_) } @sessions), 0, "$name fails: commits wait");
 	}
 	# nobody waits for what does not matter
 	elsif (!$walk->{shows})
 	{
-		is(sql_result($session), 0, "$name fails: commits go on");
+		is(unwell(@sessions), 0, "$name fails: commits go on");
 	}
 	holds_confirmed("$name fails");
 	if ($walk->{short})
 	{
 		$struck = arm_point($points, $name, 'short', @count);
-		$session = $trigger->{act}->() if !$walk->{holds};
-		wait_strike("$name is cut short", $name, $struck);
-		is(sql_result($session), 0, "$name is cut short: commits are confirmed");
+		if ($walk->{holds})
+		{
+			wait_strike("$name is cut short", $name, $struck);
+		}
+		else
+		{
+			push @sessions, pull("$name is cut short", $name, $struck, $trigger);
+		}
+		is(unwell(@sessions), 0, "$name is cut short: commits are confirmed");
 	}
 	disarm_points($points);
-	is(sql_result($session), 0, "$name is well again: commits are confirmed");
+	is(unwell(@sessions), 0, "$name is well again: commits are confirmed");
 	is_back();
 	$trigger->{then}->() if $trigger->{then};
 	is_whole("$name failed");
@@ -447,16 +499,14 @@ sub kills
 	# a process that dies between a failed sync and the rename that follows tells
 	# nobody of the failure
 	my $holds = $name =~ /^set-aside/ ? undef : $walk->{holds};
-	my $limit = limit_of($holds) if $holds;
 	my @count = $holds ? () : (count => 1);
 	my $struck = arm_point($points, $name, 'kill', @count);
-	arm_point($points, @{ $trigger->{with} }) if $trigger->{with};
-	my $session = $trigger->{act}->();
-	wait_strike("$name kills", $name, $struck);
+	my $limit = limit_of($holds) if $holds;
+	my @sessions = pull("$name kills", $name, $struck, $trigger);
 	# those that come after it are killed as well, so this is still so
 	not_beyond("$name kills", $limit) if $holds;
 	disarm_points($points);
-	is(sql_result($session), 0, "$name killed: commits are confirmed");
+	is(unwell(@sessions), 0, "$name killed: commits are confirmed");
 	is_back();
 	$trigger->{then}->() if $trigger->{then};
 	is_whole("$name killed");
@@ -480,16 +530,23 @@ is($last - $first + 1, scalar @names, 'finished segments follow one another');
 is(compare_finished($wal, $primary, @names), scalar @names, 'and equal those of the primary');
 ok(same_file("$wal/00000002.history", $primary->data_dir . '/pg_wal/00000002.history'), 'so does the history');
 my @strange;
-File::Find::find(
-	sub {
-		push @strange, $_
-		  if -f && !/^([0-9A-F]{24}(\.partial)?|0000000[12]\.history|walarchive\.prepared\.\d+|source\.json|cluster\.json|journal|receiver\.lock|host\.lock|wal\.sha256|relations)$/;
-	},
-	$host->{wa_directory});
+my $allowed = qr/^([0-9A-F]{24}(\.partial)?|0000000[12]\.history|walarchive\.prepared\.\d+|source\.json|cluster\.json|journal|receiver\.lock|host\.lock|wal\.sha256|relations)$/;
+# what is just being written may have a name of its own
+wait_for('no other file to be there', sub {
+		@strange = ();
+		File::Find::find({ no_chdir => 1, wanted => sub { push @strange, $_ if -f && (split m!/!, $_)[-1] !~ $allowed } },
+			$host->{wa_directory});
+		!@strange });
 is("@strange", '', 'no other file is left');
 ok(poll_psql($host, "SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND state = 'finished'", scalar(@names)),
 	'the catalog has each finished segment');
 is($host->safe_psql('postgres', 'SELECT count(*) FROM walarchive.gap'), '0', 'and knows of no gap');
+my $sums;
+ok( wait_for('each sum to be there', sub {
+			my %sum = map { reverse split /  / } grep { /^[0-9a-f]{64}  [0-9A-F]{24}$/ } split /\n/, slurp_file("$cluster/wal.sha256");
+			$sums = join(', ', grep { ($sum{$_} // '') ne Digest::SHA->new(256)->addfile("$wal/$_")->hexdigest } @names);
+			$sums eq '' }),
+	'each finished segment has its sum in wal.sha256') or diag("not: $sums");
 
 release_snapshots($primary);
 $host->stop;

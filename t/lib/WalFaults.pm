@@ -25,7 +25,7 @@ our @EXPORT = qw(
   compare_finished load_segments event_count stop_indexers start_indexers
   open_session close_session commits_within
   cpu_seconds restfulness
-  install_fault_points fault_point_conf fault_points arm_point disarm_points
+  install_fault_points fault_point_conf fault_points arm_point change_errno disarm_points
 );
 
 # The server's module with fault points: test/faults/build_points.
@@ -443,6 +443,17 @@ sub arm_point
 	write_at($file, $at + 40, pack('L4', $opt{errno} // 0, $opt{skip} // 0, $opt{count} // 0xffffffff, $opt{ms} // 0));
 	write_at($file, $at + 36, pack('L', $point_action{$action} // die "what is $action?"));
 	return $point->{struck};
+}
+
+# Have an armed point fail with another error from now on, without a moment in
+# which it does not fail.  Returns how often it has struck before.
+sub change_errno
+{
+	my ($file, $name, $errno) = @_;
+	my %point = fault_points($file);
+
+	write_at($file, $point{$name}{number} * 64 + 40, pack('L', $errno));
+	return $point{$name}{struck};
 }
 
 sub disarm_points
