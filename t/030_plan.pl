@@ -16,7 +16,10 @@ use Test::More;
 use WalArchive;
 use WalRestore qw(wait_decoded);
 
+# what is freed is overwritten at once, so that nothing is shown that was freed
+$ENV{MALLOC_PERTURB_} = 165;
 my $host = new_archive_host('archive');
+delete $ENV{MALLOC_PERTURB_};
 my $primary = new_primary('primary', conf => "max_prepared_transactions = 10\nautovacuum = off\n");
 add_source($host, 'prod', $primary, args => q(relation_names_interval => '10 s'));
 
@@ -57,6 +60,9 @@ ok(wait_for('WAL in the catalog', sub { sql(q(SELECT count(*) > 0 FROM walarchiv
 my $p = planned();
 is("$p->{feasible} $p->{reason}", 'f no_backup', 'nothing can be recovered without a backup');
 is($p->{plan_id}, '', 'what is not feasible has no number');
+my $long = 'x' x 20_000;
+like(sql("SELECT walarchive.plan_report('prod', target_name => '$long')"), qr/^Restore of source "prod" to .*$long.*: not feasible \(\w+\)\n  why +no restore point .*\n  see +SELECT .*;$/,
+	'a report is whole, however long');
 ok(take('first'), 'a backup');
 
 ok(wait_for('the name of orders', sub { sql(q(SELECT count(*) FROM walarchive.relation_name WHERE name = 'public.orders')) ne '0' }),

@@ -37,12 +37,19 @@
 
 /* ---- the catalog ---- */
 
-/* Run a query of the catalog under the snapshot of the plan. */
+/*
+ * Run a query of the catalog under the snapshot of the plan.  The memory context
+ * stays the caller's: SPI leaves its own behind, which ends with the catalog, and
+ * what is made of the answers is wanted longer.
+ */
 void
 wa_plan_query(const char *query, int nargs, Oid *types, Datum *values, const char *nulls)
 {
+	MemoryContext caller = CurrentMemoryContext;
+
 	if (SPI_execute_with_args(query, nargs, types, values, nulls, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "query of the catalog failed: %s", query);
+	MemoryContextSwitchTo(caller);
 }
 
 static void

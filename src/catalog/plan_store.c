@@ -256,6 +256,7 @@ wa_plan_store(WaPlanCatalog *c, const WaRestorePlan *plan, const char *target, L
 				   TIMESTAMPTZOID, PG_LSNOID, TEXTARRAYOID, TEXTOID, INTERVALOID};
 	Datum values[19];
 	char nulls[20];
+	MemoryContext caller = CurrentMemoryContext;
 	List *chain = NIL;
 	int64 id;
 
@@ -297,6 +298,7 @@ wa_plan_store(WaPlanCatalog *c, const WaRestorePlan *plan, const char *target, L
 							  "$13, $14, $15, $16, $17, $18, $19)",
 							  19, types, values, nulls, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "plan could not be stored");
+	MemoryContextSwitchTo(caller);
 	id = wa_plan_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	SPI_freetuptable(SPI_tuptable);
 	return id;

@@ -168,7 +168,6 @@ dropped_names(const WaRangePiece *piece, const char *source, const WaMsgXact *x,
 	Oid types[] = {TEXTOID, INT8OID, OIDARRAYOID, OIDARRAYOID, OIDARRAYOID, TIMESTAMPTZOID, BOOLOID};
 	Datum values[7];
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
 	bool isnull;
 
 	if (x->files == 0)
@@ -183,13 +182,11 @@ dropped_names(const WaRangePiece *piece, const char *source, const WaMsgXact *x,
 							  7, types, values, NULL, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "query of names failed");
+	/* not SPI's, where what is made for each message would stay */
+	MemoryContextSwitchTo(context);
 	*names = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
-	{
-		old = MemoryContextSwitchTo(context);
 		*names = PointerGetDatum(DatumGetArrayTypePCopy(*names));
-		MemoryContextSwitchTo(old);
-	}
 	SPI_freetuptable(SPI_tuptable);
 	return !isnull;
 }

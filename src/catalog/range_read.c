@@ -208,6 +208,7 @@ next_archived(WaRangeReader *reader, const WaRangePiece *piece, XLogRecPtr lsn)
 	Oid types[] = {TEXTOID, INT8OID, TEXTOID, PG_LSNOID};
 	Datum values[] = {CStringGetTextDatum(reader->source), Int64GetDatum((int64) piece->sysid),
 					  CStringGetTextDatum(piece->path), LSNGetDatum(lsn)};
+	MemoryContext caller = CurrentMemoryContext;
 	XLogRecPtr next = 0;
 	bool isnull;
 
@@ -215,6 +216,7 @@ next_archived(WaRangeReader *reader, const WaRangePiece *piece, XLogRecPtr lsn)
 							  NULL, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "query of the catalog failed");
+	MemoryContextSwitchTo(caller);
 	values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		next = DatumGetLSN(values[0]);
