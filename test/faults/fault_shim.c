@@ -223,6 +223,9 @@ static int (*real_fstatvfs)(int, struct statvfs *);
 static void __attribute__((constructor))
 fault_shim_init(void)
 {
+	/* another library may have called this one before there was an environment */
+	if (fault_file[0] == '\0' && getenv("WA_FAULT_FILE") != NULL)
+		snprintf(fault_file, sizeof(fault_file), "%s", getenv("WA_FAULT_FILE"));
 	if (counters != NULL)
 		return;
 	*(void **) &real_fsync = real("fsync");
@@ -248,8 +251,6 @@ fault_shim_init(void)
 					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counters == MAP_FAILED)
 		fatal("could not map memory", "counters");
-	if (getenv("WA_FAULT_FILE") != NULL)
-		snprintf(fault_file, sizeof(fault_file), "%s", getenv("WA_FAULT_FILE"));
 }
 
 static void
