@@ -22,7 +22,7 @@ my $patience = 300;
 # several in one process get names of their own
 my $clusters = 0;
 
-# Options: seed; install_path (of the archive hosts, if it is another one).
+# Options: seed; install_path (of the archive hosts, if it is another one); installs (of each).
 sub new
 {
 	my ($class, %opt) = @_;
@@ -111,7 +111,9 @@ sub make_host
 {
 	my ($self, $name) = @_;
 	my $directory = "$self->{dir}/archive_$name";
-	my $node = PostgreSQL::Test::Cluster->new("archive_$name$self->{tag}", $self->{install_path} ? (install_path => $self->{install_path}) : ());
+	my $install = $self->{installs}{$name};
+	my $path = $install ? $install->{path} : $self->{install_path};
+	my $node = PostgreSQL::Test::Cluster->new("archive_$name$self->{tag}", $path ? (install_path => $path) : ());
 
 	mkdir($directory, 0700) or die "could not make $directory: $!";
 	$node->init;
@@ -129,7 +131,7 @@ restart_after_crash = on
 fsync = on
 timezone = 'UTC'
 ));
-	my $host = { name => $name, node => $node, directory => $directory, power => "$self->{dir}/power_" . $node->name };
+	my $host = { name => $name, node => $node, install => $install, directory => $directory, power => "$self->{dir}/power_" . $node->name };
 	$host->{proxy} = ChaosProxy->new(dir => "$self->{dir}/net_$name",
 		servers => [ map { $_->host . '/.s.PGSQL.' . $_->port } @{$self}{qw(one two)} ]);
 	$self->start($node);

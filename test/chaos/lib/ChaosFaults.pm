@@ -548,7 +548,8 @@ my @beside = (
 		effect => sub { my ($c, $host, $s) = @_; return $s->{out} && (-s $s->{out} || !$s->{handle}->pumpable) },
 		end => sub { my ($c, $host, $s) = @_; ended($c, $s) } },
 	{
-		name => 'clock stepped', claims => [ 'servers', 'clock' ],
+		# a server whose clock is set back sleeps that much longer in a base backup with a bounded rate
+		name => 'clock stepped', claims => [ 'servers', 'clock', 'backup', 'other backup' ],
 		begin => sub {
 			my ($c) = @_;
 			my $offset = (rand() < 0.5 ? -1 : 1) * (1 + int(rand(600))) * 1_000_000;
@@ -643,7 +644,42 @@ my @files = (
 		} },
 );
 
-my %fault = map { $_->{name} => $_ } @processes, @frozen, @network, @disk, @power, @failover, @slots, @beside, @files;
+# ---- another version ----
+
+# What the host's server has loaded and what its catalog is of.
+sub catalog_check
+{
+	my ($c, $host) = @_;
+	return $c->ask($host->{node}, q(SELECT severity || ' ' || message FROM walarchive.health WHERE "check" = 'catalog' AND source IS NULL)) // '';
+}
+
+# Files, restart, ALTER EXTENSION: as the README says.  Streaming goes on in between.
+my @upgrade = (
+	{
+		name => 'extension upgraded', claims => [ 'servers', 'host', 'disk', 'net', 'backup', 'restore' ], slow => 60,
+		begin => sub {
+			my ($c, $host) = @_;
+			my $install = $host->{install} or die "the archive hosts have no installations of their own: test/chaos/run --upgrade\n";
+			my $version = $install->swap;
+			usleep(int(rand(1_000_000)));
+			$c->until("archive $host->{name} stops", sub { $host->{node}->stop('fast', fail_ok => 1) });
+			$c->start($host->{node});
+			$c->until("health of archive $host->{name} tells of two versions", sub { catalog_check($c, $host) =~ /^critical .*version/ }, sub { catalog_check($c, $host) });
+			my $lsn = $c->sql($c->{primary}, 'SELECT pg_current_wal_lsn()');
+			$c->until("archive $host->{name} streams meanwhile", sub { ($c->stat($host, "state = 'streaming' AND flushed_lsn > '$lsn'") // '') eq 't' });
+			usleep(int(rand(1_000_000)));
+			$c->sql($host->{node}, 'ALTER EXTENSION walarchive UPDATE');
+			return { version => $version };
+		},
+		effect => sub {
+			my ($c, $host, $s) = @_;
+			my $now = $c->ask($host->{node}, q(SELECT extversion FROM pg_extension WHERE extname = 'walarchive')) // '';
+			return $now eq $s->{version} && catalog_check($c, $host) =~ /^ok/;
+		},
+		end => sub { } },
+);
+
+my %fault = map { $_->{name} => $_ } @upgrade, @processes, @frozen, @network, @disk, @power, @failover, @slots, @beside, @files;
 
 for my $name (keys %fault) { die "$name is not described in ChaosTable.pm" if !defined ChaosTable::done($name); }
 

@@ -46,6 +46,7 @@ my %done = (
 	'clock stepped' => 'the primary\'s clock is up to 10 minutes ahead or back, and right again',
 	'archive file damaged' => '8 bytes of a finished segment are changed; put back later',
 	'archive file deleted' => 'a finished segment is removed; put back later',
+	'extension upgraded' => 'the files of another version are installed under load, the host is restarted, health has to say that versions differ, streaming to go on, then ALTER EXTENSION UPDATE; there and back again',
 	'catalog dropped and rebuilt' => 'DROP EXTENSION CASCADE, CREATE EXTENSION, and rescan, while WAL comes in',
 );
 
