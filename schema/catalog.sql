@@ -16,6 +16,7 @@ CREATE TABLE walarchive.segment (
 	major integer,
 	first_record_lsn pg_lsn,
 	last_record_lsn pg_lsn,
+	read_lsn pg_lsn,
 	records bigint,
 	first_commit_time timestamptz,
 	last_commit_time timestamptz,
@@ -64,6 +65,7 @@ COMMENT ON COLUMN walarchive.segment.decode_state IS 'pending: not decoded yet; 
 COMMENT ON COLUMN walarchive.segment.major IS 'major version of the server that wrote it; NULL: not decoded';
 COMMENT ON COLUMN walarchive.segment.first_record_lsn IS 'first record that starts in it; NULL if there is none or it is not decoded';
 COMMENT ON COLUMN walarchive.segment.last_record_lsn IS 'last record that starts in it; NULL if there is none or it is not decoded';
+COMMENT ON COLUMN walarchive.segment.read_lsn IS 'end of its last record, where a gap begins in it; NULL where reading has not gone on behind one';
 COMMENT ON COLUMN walarchive.segment.records IS 'number of records that start in it; NULL: not decoded';
 COMMENT ON COLUMN walarchive.segment.first_commit_time IS 'time of the first commit or abort in it; NULL if there is none or it is not decoded';
 COMMENT ON COLUMN walarchive.segment.last_commit_time IS 'time of the last commit or abort in it; NULL if there is none or it is not decoded';

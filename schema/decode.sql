@@ -224,7 +224,15 @@ BEGIN
 
 		-- what is known to be missing or unreadable
 		FOR h IN
-			SELECT 'gap' AS kind, g.from_lsn, g.to_lsn
+			-- (the last record before a gap may end in zeros that the receiver took for the end)
+			SELECT 'gap' AS kind,
+				   least(g.to_lsn, greatest(g.from_lsn, (SELECT s.read_lsn
+														 FROM walarchive.segment s
+														 WHERE s.source = p_source AND s.system_identifier = p.system_identifier
+															AND s.timeline = p.timelines[i] AND s.start_lsn <= g.from_lsn
+															AND s.end_lsn > g.from_lsn
+														 ORDER BY s.start_lsn DESC LIMIT 1))) AS from_lsn,
+				   g.to_lsn
 			FROM walarchive.gap g
 			WHERE g.source = p_source AND g.system_identifier = p.system_identifier
 				AND g.timeline = p.timelines[i] AND g.closed_at IS NULL

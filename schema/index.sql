@@ -265,7 +265,8 @@ BEGIN
 			max_commit_time = greatest(CASE WHEN s.decode_state = 'decoding' THEN s.max_commit_time END, excluded.max_commit_time),
 			min_xid = least(CASE WHEN s.decode_state = 'decoding' THEN s.min_xid END, excluded.min_xid),
 			max_xid = greatest(CASE WHEN s.decode_state = 'decoding' THEN s.max_xid END, excluded.max_xid),
-			checked_at = excluded.checked_at;
+			checked_at = excluded.checked_at,
+			read_lsn = NULL;
 		grown := greatest(grown, f.max_time);
 	END LOOP;
 
@@ -347,6 +348,16 @@ BEGIN
 			AND d.timeline = p_timeline AND d.failures > 0;
 		PERFORM walarchive.windows_changed(p_source, true);
 		RETURN true;
+	END IF;
+
+	-- before a gap: what can be read is its last record too, with zeros that the gap is said to begin with
+	IF NOT (p_found -> 'contiguous')::boolean THEN
+		UPDATE walarchive.segment s
+		SET read_lsn = p_previous
+		WHERE s.source = p_source AND s.system_identifier = p_system_identifier AND s.timeline = p_timeline
+			AND s.start_lsn >= '0/0'::pg_lsn + greatest(p_previous - '0/0'::pg_lsn - 1073741824, 0)
+			AND s.start_lsn <= p_previous AND s.end_lsn > p_previous AND s.end_lsn <= p_next
+			AND s.state = 'partial' AND s.decode_state = 'decoding';
 	END IF;
 
 	-- a segment that was left for good keeps what could be read of it

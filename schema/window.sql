@@ -106,7 +106,8 @@ COMMENT ON FUNCTION walarchive.windows_changed(text, boolean) IS
 --
 -- A stretch is made of segments that follow one another, are decoded and not
 -- known to be damaged.  The last one may be decoded in part: up to the cursor of
--- its timeline if that stands there, else up to the last record that was read.
+-- its timeline if that stands there, else up to where the cursor was before it
+-- went on behind a gap.
 CREATE FUNCTION walarchive.derive_runs(p_source text, p_system_identifier bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -120,7 +121,9 @@ BEGIN
 	INSERT INTO walarchive.wal_run
 		(source, system_identifier, timeline, from_lsn, to_lsn, ended_by)
 	WITH seg AS (
-		SELECT s.timeline, s.start_lsn, s.end_lsn, s.decode_state, s.damage, s.last_record_lsn,
+		SELECT s.timeline, s.start_lsn, s.end_lsn, s.decode_state, s.damage,
+			   -- nothing after it was read: the cursor has gone on behind a gap
+			   coalesce(s.read_lsn, s.last_record_lsn, s.start_lsn) AS read_lsn,
 			   s.decode_state IN ('decoded', 'decoding') AND s.damage IS NULL AS good
 		FROM walarchive.segment s
 		WHERE s.source = p_source AND s.system_identifier = p_system_identifier
@@ -142,7 +145,7 @@ BEGIN
 		SELECT e.timeline,
 			   -- a stretch of one segment is both
 			   CASE WHEN e.first THEN e.start_lsn ELSE pg_catalog.lag(e.start_lsn) OVER w END AS from_lsn,
-			   e.start_lsn AS last_start, e.end_lsn AS last_end, e.decode_state, e.last_record_lsn,
+			   e.start_lsn AS last_start, e.end_lsn AS last_end, e.decode_state, e.read_lsn,
 			   e.next_start, e.next_state, e.next_damage, e.last
 		FROM edge e
 		WINDOW w AS (PARTITION BY e.timeline ORDER BY e.start_lsn)
@@ -156,7 +159,7 @@ BEGIN
 					   AND (r.next_start IS NULL OR (r.next_start = r.last_end AND r.next_damage IS NULL
 													 AND r.next_state IN ('pending', 'decoding'))) THEN d.next_lsn
 				   WHEN r.decode_state = 'decoded' THEN r.last_end
-				   ELSE coalesce(r.last_record_lsn, r.last_start)
+				   ELSE r.read_lsn
 			   END AS to_lsn
 		FROM run r
 			LEFT JOIN walarchive.decode_progress d ON d.source = p_source
