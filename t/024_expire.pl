@@ -57,12 +57,13 @@ sub labels
 	return join(' ', sort grep { !/^\./ } readdir($dh));
 }
 
-# Finished segments and histories, and partial segments that were left.
+# Finished segments and histories, and partial segments that were left: all but
+# the one that the newest timeline has open, whether the catalog knows it or not.
 sub files
 {
-	my $open = sql(q(SELECT name || '.partial' FROM walarchive.segment WHERE state = 'partial'
-		ORDER BY timeline DESC, start_lsn DESC LIMIT 1));
-	return grep { $_ ne $open } wal_files($wal, partial => 1);
+	my @all = wal_files($wal, partial => 1);
+	my ($newest) = sort { $b cmp $a } map { substr($_, 0, 8) } grep { !/history/ } @all;
+	return grep { !/^$newest.*\.partial$/ } @all;
 }
 
 # What would go, by name.
