@@ -61,6 +61,15 @@ my $limit = time() + 3;
 usleep(50_000) while time() < $limit && $host->safe_psql('postgres', $damage) eq '0';
 is($host->safe_psql('postgres', $damage), '0', 'the indexer does not call it damage');
 
+# Nor may one that has heard of the zeroes from its decoder when the receiver is far
+# beyond them: what the decoder says it gets late.
+my $answers;
+ok(wait_for('a decoder', sub {
+	my ($indexer) = worker_pids($host, 'walarchive indexer') or return 0;
+	my ($decoder) = map { /^\s*(\d+)\s+$indexer\s.*walarchive-decode/ ? $1 : () } split /\n/, `ps -A -o pid= -o ppid= -o args=`;
+	return defined $decoder && (readlink("/proc/$decoder/fd/1") // '') =~ /(\[\d+\])/ && ($answers = $1); }), 'the segment is read again and again');
+arm_faults($host, "read:DELAY_AFTER=3000000:$answers");
+usleep(1_000_000);
 disarm_faults($host);
 kill('CONT', $pid);
 wait_streaming($host, 'prod');

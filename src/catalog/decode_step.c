@@ -493,28 +493,37 @@ advance_progress(const Work *work, XLogRecPtr next, bool more, WaProgress *progr
 }
 
 /*
- * Does a place lie in what the receiver is writing just now?  Behind the durable
+ * May a place have been read while the receiver was writing it?  Behind the durable
  * end of its stream it compares and writes at any moment, so that a page which
  * was read before it was written is followed by one that was read afterwards:
  * zeroes with WAL behind them.  A piece with that in it is read where it is not
  * known yet how far the receiver is, as after a crash.  'before' is what was known
- * when the piece was asked for.
+ * when the piece was asked for, and only what was durable then has been at rest: by
+ * now the receiver may be far beyond.
  */
 static bool
 is_being_written(int slot, const Work *work, const WaReceiverStat *before, XLogRecPtr lsn)
 {
-	WaReceiverStat *now = palloc(sizeof(WaReceiverStat));
+	WaReceiverStat *now;
+	bool was_here = before->system_identifier == work->sysid && before->received_tli == work->tli;
+	bool is_here;
 	bool streams;
 	bool moved;
 	bool result;
 
+	if (was_here && lsn < before->flushed_lsn)
+		return false;
+	now = palloc(sizeof(WaReceiverStat));
 	wa_read_stat(slot, now);
+	is_here = now->system_identifier == work->sysid && now->received_tli == work->tli;
 	streams = now->state == WA_STATE_CATCHUP || now->state == WA_STATE_STREAMING;
 	moved = now->connected_since != before->connected_since ||
 			now->stream_start != before->stream_start || now->written_lsn != before->written_lsn;
-	result = (streams || moved) && now->system_identifier == work->sysid &&
-			 now->received_tli == work->tli && lsn >= now->flushed_lsn &&
-			 lsn >= wa_segment_floor(now->stream_start, work->segment_size);
+	if (is_here)
+		result = (streams || moved) && lsn >= wa_segment_floor(now->stream_start, work->segment_size);
+	else
+		/* it has gone on to another timeline meanwhile */
+		result = was_here;
 	pfree(now);
 	return result;
 }
