@@ -442,6 +442,11 @@ wa_writer_begin(WaSegmentWriter *w, TimeLineID tli, XLogRecPtr start,
 	w->written = w->durable = w->dispatched = w->kicked = start;
 	if (w->has_unsynced)
 		remove_replaced(w);
+	if (w->synced_tli != tli || start < w->synced_from || start > w->synced_to)
+	{
+		w->synced_tli = tli;
+		w->synced_from = w->synced_to = start;
+	}
 
 	if (parent != 0 && fork > start)
 	{
@@ -581,6 +586,7 @@ take_result(WaSegmentWriter *w, const WaFlushResult *result)
 				 errmsg(result->sync_failed ? "could not sync file \"%s\": %m" : "could not rename file \"%s\": %m", segment->path)));
 	}
 	w->durable = Max(w->durable, result->lsn);
+	w->synced_to = Max(w->synced_to, result->lsn);
 	w->flushes++;
 	w->flush_usec += result->usec;
 	/* renames and directory syncs say nothing of a flush */
@@ -714,7 +720,16 @@ wa_writer_write(WaSegmentWriter *w, const char *data, size_t len, uint64 lag)
 		{
 			n = Min(n, COMPARE_SIZE);
 			n = Min(n, segment->known_end - offset);
-			if (compare_existing(w, segment, offset, data, n))
+			if (w->written < w->synced_to)
+				n = (uint32) Min(n, w->synced_to - w->written);
+			/*
+			 * What another process has written is written again even if it is
+			 * the same: that process may have been killed after a sync failed
+			 * and before the file was set aside, and a kernel that has told of a
+			 * failure takes those pages for clean.
+			 */
+			if (compare_existing(w, segment, offset, data, n) ||
+				(!segment->final_name && w->written >= w->synced_to))
 				write_bytes(w, segment, offset, data, n);
 		}
 		else
@@ -818,6 +833,7 @@ wa_writer_abandon(WaSegmentWriter *w, bool sync_failed)
 	}
 	if (!sync_failed)
 		return false;
+	w->synced_tli = 0;
 	for (int i = 0; i < WA_OPEN_SEGMENTS; i++)
 	{
 		WaOpenSegment *segment = &w->segment[i];

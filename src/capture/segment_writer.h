@@ -84,7 +84,12 @@ typedef struct WaSegmentWriter
 	uint64 flush_usec;
 	uint32 average_usec; /* moving average of a flush */
 
-	/* files that could not be set aside: kept from one opening to the next */
+	/* what this process has written and synced itself; kept from one opening to the next, as the following */
+	TimeLineID synced_tli;
+	XLogRecPtr synced_from;
+	XLogRecPtr synced_to;
+
+	/* files that could not be set aside */
 	int suspects;
 	char suspect[WA_OPEN_SEGMENTS][MAXPGPATH];
 } WaSegmentWriter;
