@@ -120,6 +120,8 @@ my @modes = (
 	[ w_other => stream(sub { my ($c) = @_; $c->send_wal; $c->wait_confirmed($flushed);
 				# the connection ends; over the next one other bytes come
 				POSIX::_exit(0); }), 'connection_failed', qr/./ ],
+	# a server that lets us come as far as that each time
+	[ w_gone => stream(sub { my ($c) = @_; $c->send_wal; $c->wait_confirmed($flushed); $c->hear('left', Time::HiRes::time()); POSIX::_exit(0); }), 'connection_failed', qr/./ ],
 	[ w_wrap => { from => $top, flushed => $top + 0xFFFFE, stream => sub { my ($c) = @_; $c->send_wal; $c->put(wal_message($top + 0xFFFFE, 'ends here')); $c->silence; } },
 		'protocol_violation', qr/past the last possible position/ ],
 	[ w_junk => stream($garbage), undef, qr/./ ],
@@ -289,6 +291,12 @@ foreach my $view (split(/\n/, $host->safe_psql('postgres',
 is($host->safe_psql('postgres',
 		"SELECT count(*) FROM walarchive.receiver_state() WHERE coalesce(cause_hint, '') = '' AND cause IS NOT NULL"),
 	'0', 'no cause is without a hint');
+
+# who streams and brings nothing is asked less and less often
+my @left;
+ok(wait_for('more attempts', sub { (@left = $server->heard('w_gone', 'left')) >= 10 }), 'w_gone: it is tried again');
+my ($longest) = sort { $b <=> $a } map { $left[$_] - $left[ $_ - 1 ] } 1 .. $#left;
+cmp_ok($longest, '>=', 0.9, 'w_gone: not at once each time');
 
 # ---- a connection that breaks at each byte ----
 

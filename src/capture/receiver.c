@@ -49,6 +49,9 @@
 #define CONNECTION_WAIT_MS 2000 /* a server that restarts is soon back */
 #define PERMANENT_WAIT_MS 15000
 
+/* A connection that was streaming for so long was of use even if it brought nothing. */
+#define USEFUL_MS 10000
+
 /* How often dropping a slot is tried. */
 #define MAX_DROP_ATTEMPTS 3
 
@@ -74,7 +77,7 @@ wa_set_state(WaReceiver *r, WaReceiverState state)
 	{
 		/* there is a server to be asked */
 		wa_wake_observer();
-		r->failures = 0;
+		r->streaming_since = GetCurrentTimestamp();
 		if (r->reported != WA_CAUSE_NONE)
 		{
 			wa_receiver_event(r, "state", "info", 0, 0, 0, 0, WA_CAUSE_NONE,
@@ -257,6 +260,27 @@ abandon_files(WaReceiver *r, bool sync_failed)
 						  LSN_FORMAT_ARGS(r->writer.durable));
 }
 
+/*
+ * Was the connection that ends of any use?  That it was streaming is not enough:
+ * a server may get as far each time and break off before it has sent anything.
+ */
+static bool
+was_of_use(WaReceiver *r)
+{
+	const WaSegmentWriter *w = &r->writer;
+	bool lasted = r->streaming_since != 0 &&
+				  TimestampDifferenceExceeds(r->streaming_since, GetCurrentTimestamp(), USEFUL_MS);
+	bool more = w->tli > r->furthest_tli || (w->tli == r->furthest_tli && w->durable > r->furthest_lsn);
+
+	r->streaming_since = 0;
+	if (more)
+	{
+		r->furthest_tli = w->tli;
+		r->furthest_lsn = w->durable;
+	}
+	return lasted || more;
+}
+
 /* Give everything of a connection back; 'cause' is why it ends. */
 static void
 end_connection(WaReceiver *r, WaCause cause)
@@ -273,6 +297,8 @@ end_connection(WaReceiver *r, WaCause cause)
 		if (!is_disk_error(cause))
 			cause = sync_files(r);
 		abandon_files(r, cause == WA_CAUSE_SYNC_FAILED);
+		if (was_of_use(r))
+			r->failures = 0;
 		if (is_disk_error(cause))
 			r->ends_known = false;
 		else if (r->writer.tli != 0)
@@ -607,6 +633,10 @@ wa_receiver_main(Datum main_arg)
 			read_settings(r);
 			if (r->settings.desired == WA_DESIRED_DROPPING)
 			{
+				/* what failed before says nothing of dropping */
+				if (!r->dropping)
+					r->failures = 0;
+				r->dropping = true;
 				if (!r->settings.dropped)
 				{
 					wa_load_archive(r);

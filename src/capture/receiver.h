@@ -49,9 +49,13 @@ typedef struct WaReceiver
 	MemoryContext context; /* of one connection */
 	int lock_fd;
 
-	WaCause cause;    /* of the error being raised */
-	WaCause reported; /* what the log and the journal know */
-	int failures;     /* in a row, for the back-off */
+	WaCause cause;               /* of the error being raised */
+	WaCause reported;            /* what the log and the journal know */
+	int failures;                /* in a row, for the back-off */
+	TimestampTz streaming_since; /* 0: this connection is not */
+	TimeLineID furthest_tli;     /* what any connection has made durable */
+	XLogRecPtr furthest_lsn;
+	bool dropping; /* the slot is to be dropped: failures are those of that */
 	bool ever_connected;
 	List *unwritten; /* journal lines to be written (TopMemoryContext) */
 
