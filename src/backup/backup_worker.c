@@ -354,12 +354,34 @@ take_backup(WaBackup *b)
 
 /* ---- when it fails ---- */
 
+/*
+ * If it was a file of this host that failed, whichever, name that as the cause.
+ * Returns the hint for it, or NULL.
+ */
+static const char *
+note_file_error(WaBackup *b, const ErrorData *error)
+{
+	bool ours = b->word == NULL ? b->cause == WA_CAUSE_OTHER
+								: strcmp(b->word, "io_error") == 0 || strcmp(b->word, "sync_failed") == 0;
+
+	if (ours && error->sqlerrcode == ERRCODE_DISK_FULL)
+		b->word = "disk_full";
+	else if (b->word == NULL && ours && error->sqlerrcode == ERRCODE_IO_ERROR)
+		b->word = "io_error";
+	if (b->word == NULL)
+		return NULL;
+	if (strcmp(b->word, "disk_full") == 0)
+		return wa_cause_hint(WA_CAUSE_DISK_FULL);
+	return ours && (strcmp(b->word, "io_error") == 0 || strcmp(b->word, "sync_failed") == 0) ? wa_cause_hint(WA_CAUSE_IO) : NULL;
+}
+
 /* Remove what was received, say why, and leave the outcome. */
 static void
 report_failure(WaBackup *b, ErrorData *error)
 {
 	bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	char *promise;
+	const char *file_hint = cancelled ? NULL : note_file_error(b, error);
 	const char *word = cancelled ? (shutting_down ? "host_stopped" : "cancelled") : b->word ? b->word
 																							: wa_cause_name(b->cause);
 
@@ -373,9 +395,12 @@ report_failure(WaBackup *b, ErrorData *error)
 		strlcat(b->stat.error, error->detail, sizeof(b->stat.error));
 	}
 	/* what a receiver does of itself, this does not */
-	strlcpy(b->stat.error_hint, error->hint ? error->hint : b->word == NULL && !cancelled ? wa_cause_hint(b->cause)
-																						  : "",
-			sizeof(b->stat.error_hint));
+	if (error->hint)
+		strlcpy(b->stat.error_hint, error->hint, sizeof(b->stat.error_hint));
+	else if (file_hint)
+		strlcpy(b->stat.error_hint, file_hint, sizeof(b->stat.error_hint));
+	else
+		strlcpy(b->stat.error_hint, b->word == NULL && !cancelled ? wa_cause_hint(b->cause) : "", sizeof(b->stat.error_hint));
 	promise = error->hint ? NULL : strstr(b->stat.error_hint, "; streaming resumes by itself");
 	if (promise)
 		strlcpy(promise, ".", 2);

@@ -69,7 +69,8 @@
 /* With more to decode, what can be recovered is derived anew this often. */
 #define WINDOWS_MS 10000
 
-/* Files and folders that could not be read, written or removed wait so long. */
+/* Files and folders that could not be read, written or removed wait so long at first, and at most. */
+#define FIRST_FILES_RETRY_MS 2000
 #define FILES_RETRY_MS 60000
 
 /* Deaths of the decoder after which checksums wait for news. */
@@ -93,6 +94,8 @@ typedef struct SlotMemory
 	uint64 backups_seen;    /* backups_written when the journal was last read */
 	TimestampTz backups_not_before;
 	TimestampTz expire_not_before;
+	int backups_failures; /* one after the other */
+	int expire_failures;
 } SlotMemory;
 
 static bool counted = false;
@@ -369,10 +372,11 @@ decode_turn(int i, const WaSlotControl *control, const WaReceiverStat *stat)
 
 /*
  * An error about files that nobody waits for is no reason not to index WAL: log
- * it, in a PG_CATCH, and go on.  Returns when to try again.
+ * it, in a PG_CATCH, and go on.  Returns when to try again, later each time
+ * that it fails; '*failures' is counted up.
  */
 static TimestampTz
-put_off(MemoryContext caller)
+put_off(MemoryContext caller, int *failures)
 {
 	/* not what ends this process */
 	if (ProcDiePending || geterrcode() == ERRCODE_ADMIN_SHUTDOWN)
@@ -387,7 +391,8 @@ put_off(MemoryContext caller)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(caller);
 	RESUME_INTERRUPTS();
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FILES_RETRY_MS);
+	*failures = Min(*failures + 1, 10);
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(FIRST_FILES_RETRY_MS << (*failures - 1), FILES_RETRY_MS));
 }
 
 /* Folders of backups and their rows; what can't be read or removed is tried again later. */
@@ -402,10 +407,11 @@ backup_turn(int i, const WaSlotControl *control)
 		wa_register_backups(i, control->name, memory[i].backups_full);
 		wa_backup_chores(i, control->name, memory[i].backups_full);
 		memory[i].backups_full = false;
+		memory[i].backups_failures = 0;
 	}
 	PG_CATCH();
 	{
-		memory[i].backups_not_before = put_off(caller);
+		memory[i].backups_not_before = put_off(caller, &memory[i].backups_failures);
 	}
 	PG_END_TRY();
 }
@@ -435,10 +441,11 @@ expire_turn(int i, const WaSlotControl *control)
 			more = wa_remove_expired(control->name);
 		} while (more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS));
 		memory[i].expire_due = more;
+		memory[i].expire_failures = 0;
 	}
 	PG_CATCH();
 	{
-		memory[i].expire_not_before = put_off(caller);
+		memory[i].expire_not_before = put_off(caller, &memory[i].expire_failures);
 		more = false;
 	}
 	PG_END_TRY();
@@ -625,6 +632,20 @@ anything_failed(void)
 	return false;
 }
 
+/* Is something to be tried again that nobody else knows of? */
+static bool
+anything_put_off(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < wa_shared->max_sources; i++)
+	{
+		if (memory[i].backups_not_before > now || memory[i].expire_not_before > now)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Entry point of the worker.  'main_arg' is not used.
  */
@@ -683,7 +704,7 @@ wa_indexer_main(Datum main_arg)
 			if (more)
 				continue;
 		}
-		else if (TimestampDifferenceExceeds(last_work, GetCurrentTimestamp(), IDLE_MS))
+		else if (TimestampDifferenceExceeds(last_work, GetCurrentTimestamp(), IDLE_MS) && !anything_put_off())
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 POLL_MS, PG_WAIT_EXTENSION);

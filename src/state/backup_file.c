@@ -408,11 +408,16 @@ sync_folder(const char *path)
 void
 wa_remove_doomed_backup(const char *source, uint64 sysid, const char *label)
 {
+	char parent[MAXPGPATH];
 	char doomed[MAXPGPATH];
 
 	wa_backup_path(doomed, source, sysid, label, WA_BACKUP_DELETED_SUFFIX);
-	if (is_folder(doomed))
-		remove_tree(doomed);
+	if (!is_folder(doomed))
+		return;
+	/* whoever gave it that name may have died, or failed, before that was durable */
+	wa_backups_path(parent, source, sysid);
+	sync_folder(parent);
+	remove_tree(doomed);
 }
 
 void
