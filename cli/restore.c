@@ -460,6 +460,8 @@ do_restore(Restore *restore)
 	{
 		if (restore_interrupted())
 			pg_log_error("the restore was interrupted");
+		else if (code == EXIT_LOCAL && restore->touched && !restore->whole)
+			pg_log_error_hint("See to the disk of this machine, its free space and rights, or choose another directory; then restore again.");
 		restore_clean(restore);
 		return code;
 	}

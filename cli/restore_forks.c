@@ -73,11 +73,25 @@ fork_data(void *arg, const ArchiveRead *read, uint64 offset, const char *bytes, 
 		file->used += len;
 		return true;
 	}
-	if (pwrite(file->fd, bytes, len, (off_t) offset) == (ssize_t) len)
-		return true;
-	pg_log_error("could not write WAL segment \"%s\": %m", read->name);
-	file->failed = true;
-	return false;
+	while (len > 0)
+	{
+		ssize_t n = pwrite(file->fd, bytes, len, (off_t) offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (n == 0)
+				errno = ENOSPC;
+			pg_log_error("could not write WAL segment \"%s\": %m", read->name);
+			file->failed = true;
+			return false;
+		}
+		bytes += n;
+		len -= n;
+		offset += n;
+	}
+	return true;
 }
 
 static int
