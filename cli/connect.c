@@ -90,6 +90,9 @@ is_refusal(const PGconn *conn, const char *const *keywords, const char *const *v
 {
 	if (PQconnectionNeedsPassword(conn))
 		return true;
+	/* who asks for a password answers; one that is wrong is not sent again: accounts are locked for that */
+	if (PQconnectionUsedPassword(conn))
+		return strstr(PQerrorMessage(conn), "authentication failed") != NULL || is_refused_for_good(keywords, values);
 	switch (PQpingParams(keywords, values, 1))
 	{
 		case PQPING_OK: /* it answers: then it may be about us */

@@ -92,8 +92,16 @@ my %mode = (
 			$c->put(keepalive_message($c->{at}, 1));
 			$c->listen while 1;
 		} },
-	# streams a little, and is gone
-	map { ("gone$_" => { stream => sub { my ($c) = @_; $c->send_wal; POSIX::_exit(0); } }) } 1 .. 6);
+	# streams a little more each time, for who brings nothing new is not asked again at once, and is gone
+	map {
+		my $name = "gone$_";
+		($name => { flushed => $from + 125 * 8192, stream => sub {
+				my ($c) = @_;
+				my $n = () = $c->{server}->heard($name, 'connection');
+				$c->send_wal($from + ($n > 125 ? 125 : $n) * 8192);
+				POSIX::_exit(0);
+			} })
+	} 1 .. 6);
 my $server = WalHostile->new(modes => \%mode);
 my $host = new_archive_host('archive', sources => 10, conf => "walarchive.max_indexers = 1\nfsync = off\nlog_line_prefix = '[%p] '\n");
 
