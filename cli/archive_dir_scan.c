@@ -491,6 +491,7 @@ scan_backups(DirArchive *d)
 		else if (is_noted_as_damaged(folder, damage, sizeof(damage)))
 			snprintf(info->problem, sizeof(info->problem), "its files are damaged: %s", damage);
 		b->state = WA_PLAN_BACKUP_BROKEN;
+		b->no_files = info->problem[0] != '\0';
 		b->reason = info->reason;
 	}
 	return ARCHIVE_OK;

@@ -288,6 +288,7 @@ DECLARE
 	p jsonb;
 	new_state text;
 	new_reason text;
+	chain_problem text;
 	-- what was found of those that came before, by label
 	seen jsonb := '{}';
 BEGIN
@@ -320,25 +321,26 @@ BEGIN
 					ELSE pg_catalog.format('its WAL is checked up to %s on timeline %s, and it ends at %s', h.lsn, h.timeline, b.stop_lsn)
 				END;
 			END IF;
-			IF b.kind = 'incremental' AND new_state <> 'broken' THEN
-				p := seen -> b.parent;
-				IF p IS NULL OR p ->> 'state' = 'deleting' THEN
-					new_state := 'broken';
-					new_reason := pg_catalog.format('its parent %s is missing', coalesce(b.parent, '(unknown)'));
-				ELSIF (p ->> 'stop_lsn')::pg_lsn > b.start_lsn OR (p ->> 'timeline')::integer > b.timeline THEN
-					new_state := 'broken';
-					new_reason := pg_catalog.format('%s is another backup than its parent of that name', b.parent);
-				ELSIF p ->> 'state' = 'broken' THEN
-					new_state := 'broken';
-					new_reason := pg_catalog.format('its parent %s is broken', b.parent);
-				ELSIF p ->> 'state' = 'waiting' AND new_state = 'usable' THEN
-					new_state := 'waiting';
-					new_reason := pg_catalog.format('its parent %s is waiting for its WAL', b.parent);
-				END IF;
+		END IF;
+		chain_problem := NULL;
+		IF b.kind = 'incremental' THEN
+			p := seen -> b.parent;
+			IF p IS NULL THEN
+				chain_problem := pg_catalog.format('its parent %s is missing', coalesce(b.parent, '(unknown)'));
+			ELSIF (p ->> 'stop_lsn')::pg_lsn > b.start_lsn OR (p ->> 'timeline')::integer > b.timeline THEN
+				chain_problem := pg_catalog.format('%s is another backup than its parent of that name', b.parent);
+			-- only its files are built on: the WAL that a restore of the parent itself would need is not read
+			ELSIF NOT (p ->> 'files')::boolean THEN
+				chain_problem := pg_catalog.format('its parent %s is broken', b.parent);
 			END IF;
 		END IF;
+		IF chain_problem IS NOT NULL AND new_state <> 'broken' THEN
+			new_state := 'broken';
+			new_reason := chain_problem;
+		END IF;
 		seen := seen || pg_catalog.jsonb_build_object(b.label, pg_catalog.jsonb_build_object(
-			'state', new_state, 'stop_lsn', b.stop_lsn, 'timeline', b.stop_timeline));
+			'files', b.info_problem IS NULL AND b.start_lsn IS NOT NULL AND b.damage IS NULL AND chain_problem IS NULL,
+			'stop_lsn', b.stop_lsn, 'timeline', b.stop_timeline));
 		IF (b.state, b.reason) IS DISTINCT FROM (new_state, new_reason) THEN
 			UPDATE walarchive.backup u
 			SET state = new_state, reason = new_reason

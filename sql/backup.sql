@@ -221,6 +221,12 @@ SELECT walarchive.backup_verified('made-up', 42, 'b', 'base.tar: made up');
 SELECT * FROM pg_temp.backups WHERE label IN ('b', 'i1', 'i2', 'i3');
 SELECT walarchive.backup_verified('made-up', 42, 'b', NULL);
 SELECT * FROM pg_temp.backups WHERE label IN ('b', 'i1', 'i2', 'i3');
+-- only a parent's files are built on: the WAL that a restore of the parent itself needs is not read
+SAVEPOINT s;
+UPDATE walarchive.segment SET decode_state = 'damaged', damage = 'made up' WHERE timeline = 1 AND start_lsn = pg_temp.lsn(10);
+SELECT pg_temp.refresh();
+SELECT * FROM pg_temp.backups WHERE label IN ('b', 'i1', 'i2', 'i3');
+ROLLBACK TO s;
 -- a folder that is gone, and another backup under the name of one
 SAVEPOINT s;
 DELETE FROM pg_temp.folder WHERE label = 'i1';

@@ -224,6 +224,12 @@ SELECT pg_temp.refresh();
 SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(9)));
 SELECT * FROM pg_temp.plan(format($$target_timeline => 2, backup => 'b', target_lsn => %L$$, pg_temp.lsn(9)));
 ROLLBACK TO s;
+-- only the files of a parent are read
+UPDATE walarchive.segment SET decode_state = 'damaged', damage = 'made up' WHERE timeline = 1 AND start_lsn = pg_temp.lsn(2);
+SELECT pg_temp.refresh();
+SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(9)));
+SELECT * FROM pg_temp.plan(format($$target_timeline => 2, backup => 'a', target_lsn => %L$$, pg_temp.lsn(9)));
+ROLLBACK TO s;
 UPDATE walarchive.backup SET state = 'broken', reason = 'its files are damaged: made up' WHERE label = 'b';
 SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(9)));
 SELECT * FROM pg_temp.plan(format($$target_timeline => 2, backup => 'b', target_lsn => %L$$, pg_temp.lsn(9)));

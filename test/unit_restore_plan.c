@@ -375,6 +375,7 @@ make_backups(void)
 		b->stop_lsn = chance(70) ? b->consistent_lsn : b->consistent_lsn + 64;
 		b->size = 1000;
 		b->state = chance(90) ? WA_PLAN_BACKUP_USABLE : 1 + rnd(2);
+		b->no_files = b->state == WA_PLAN_BACKUP_BROKEN && chance(50);
 		if (b->state != WA_PLAN_BACKUP_USABLE && chance(50))
 			b->reason = "of some reason";
 		if (chance(40))
@@ -711,7 +712,7 @@ has_chain(int i)
 		const WaPlanBackup *b = &backup[i];
 		int parent = -1;
 
-		if (n > 0 && b->state == WA_PLAN_BACKUP_BROKEN)
+		if (n > 0 && b->no_files)
 			return false;
 		if (!b->incremental)
 			return true;

@@ -335,7 +335,7 @@ wa_plan_explain_outcome(WaPlanner *p, const WaPlanOutcome *out)
 	{
 		case WA_PLAN_CHAIN_BROKEN:
 			(void) wa_plan_find_chain(p->in, out->backup, p->plan->chain, &bad);
-			if (bad != out->backup && p->in->backups[bad].state == WA_PLAN_BACKUP_BROKEN)
+			if (bad != out->backup && p->in->backups[bad].no_files)
 				wa_plan_say(p, out->reason, "backup %s builds on %s, which is broken: %s", b->label, p->in->backups[bad].label,
 							p->in->backups[bad].reason != NULL ? p->in->backups[bad].reason : "the reason is not known");
 			else

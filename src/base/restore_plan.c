@@ -167,7 +167,7 @@ wa_plan_find_chain(const WaPlanInput *in, int backup, int *chain, int *bad)
 		const WaPlanBackup *parent;
 
 		*bad = i;
-		if (n == WA_MAX_CHAIN || (n > 0 && b->state == WA_PLAN_BACKUP_BROKEN))
+		if (n == WA_MAX_CHAIN || (n > 0 && b->no_files))
 			return 0;
 		chain[n++] = i;
 		if (!b->incremental)

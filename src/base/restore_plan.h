@@ -91,6 +91,7 @@ typedef struct WaPlanBackup
 	bool incremental;
 	const char *parent; /* of an incremental one */
 	WaPlanBackupState state;
+	bool no_files;        /* it is broken, and so is all that builds on it: not only WAL is missing */
 	const char *reason;   /* why it is not usable; may be NULL */
 	TimeLineID tli;       /* where it starts */
 	XLogRecPtr start_lsn; /* its redo point */

@@ -178,7 +178,8 @@ read_backups(WaPlanCatalog *c)
 
 	query_cluster(c, "SELECT b.label, b.kind OPERATOR(pg_catalog.=) 'incremental', b.parent, b.state, b.reason, "
 					 "b.timeline, b.start_lsn, b.stop_timeline, b.stop_lsn, b.consistent_lsn, b.size, "
-					 "b.edge_lsn IS NOT NULL, b.earliest_target_time, b.started_at "
+					 "b.edge_lsn IS NOT NULL, b.earliest_target_time, b.started_at, "
+					 "b.info_problem IS NOT NULL OR b.start_lsn IS NULL OR b.damage IS NOT NULL "
 					 "FROM walarchive.backup b "
 					 "WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.system_identifier OPERATOR(pg_catalog.=) $2 "
 					 "AND b.state IN ('waiting', 'usable', 'broken') ORDER BY b.label");
@@ -212,6 +213,7 @@ read_backups(WaPlanCatalog *c)
 		time = SPI_getbinval(row, desc, 14, &isnull);
 		b->has_begin_time = !isnull;
 		b->begin_time = isnull ? 0 : DatumGetTimestampTz(time);
+		b->no_files = wa_plan_bool(row, desc, 15);
 	}
 	c->input.backups = backups;
 	c->input.nbackups = (int) SPI_processed;
