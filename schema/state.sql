@@ -59,6 +59,7 @@ CREATE FUNCTION walarchive.host_state(
 	OUT error text,
 	OUT launcher_pid integer,
 	OUT launcher_start timestamptz,
+	OUT launcher_idle interval,
 	OUT catalog_state text,
 	OUT catalog_behind bigint,
 	OUT indexers integer,

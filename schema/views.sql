@@ -403,20 +403,25 @@ WITH host AS MATERIALIZED (
 		CROSS JOIN host h
 
 	UNION ALL
-	-- the host itself
+	-- the host itself; the launcher looks at least once a second
 	SELECT NULL, 'launcher',
 		   CASE
+			   WHEN h.launcher_idle > '1 min'::interval THEN 'critical'
 			   WHEN h.state = 'standby' THEN 'warning'
 			   WHEN h.launcher_pid IS NULL THEN 'critical'
 			   WHEN h.state IN ('starting', 'running') THEN 'ok'
 			   ELSE 'critical'
 		   END,
 		   CASE
+			   WHEN h.launcher_idle > '1 min'::interval
+				   THEN pg_catalog.format('the launcher (process %s) has not looked for %s: nothing is started, stopped or started again', h.launcher_pid, pg_catalog.date_trunc('second', h.launcher_idle))
 			   WHEN h.state = 'standby' THEN 'this server is in recovery: nothing is archived'
 			   WHEN h.launcher_pid IS NULL THEN 'the launcher is not running'
 			   ELSE pg_catalog.concat_ws(': ', h.state, h.error)
 		   END,
 		   CASE
+			   WHEN h.launcher_idle > '1 min'::interval
+				   THEN 'It is frozen (a signal STOP is ended by a signal CONT), or waits for the disk of walarchive.directory. What streams goes on streaming.'
 			   WHEN h.state = 'standby' THEN 'Receivers start when it is promoted.'
 			   WHEN h.launcher_pid IS NULL THEN 'It is started again every few seconds; see the server log, and max_worker_processes.'
 			   WHEN h.state = 'directory_in_use' THEN 'Another server archives into the same walarchive.directory: give each its own.'

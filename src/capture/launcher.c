@@ -756,6 +756,7 @@ wa_launcher_main(Datum main_arg)
 	wa_begin_change(&wa_shared->host.count);
 	wa_shared->host.launcher_start = GetCurrentTimestamp();
 	wa_end_change(&wa_shared->host.count);
+	wa_note_launcher_look();
 	pg_atomic_write_u32(&wa_shared->host.launcher_procno, MyProcNumber);
 	pg_atomic_write_u32(&wa_shared->host.launcher_pid, MyProcPid);
 	before_shmem_exit(leave, (Datum) 0);
@@ -767,6 +768,7 @@ wa_launcher_main(Datum main_arg)
 
 		CHECK_FOR_INTERRUPTS();
 		ResetLatch(MyLatch);
+		wa_note_launcher_look();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;

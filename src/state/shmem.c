@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
@@ -67,6 +68,7 @@ startup_shmem(void)
 		pg_atomic_init_u32(&wa_shared->host.count, 0);
 		pg_atomic_init_u32(&wa_shared->host.launcher_pid, 0);
 		pg_atomic_init_u32(&wa_shared->host.launcher_procno, 0);
+		pg_atomic_init_u64(&wa_shared->host.launcher_look, 0);
 		/* nothing is mirrored yet: the first indexer starts with it */
 		pg_atomic_init_u64(&wa_shared->host.catalog_changes, 1);
 		pg_atomic_init_u64(&wa_shared->host.catalog_mirrored, 0);
@@ -246,6 +248,31 @@ wa_find_slot(const char *name)
 			return i;
 	}
 	return -1;
+}
+
+/* Microseconds of a clock that all processes share, and that goes forward alone. */
+static uint64
+steady_time(void)
+{
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return INSTR_TIME_GET_MICROSEC(now);
+}
+
+void
+wa_note_launcher_look(void)
+{
+	pg_atomic_write_u64(&wa_shared->host.launcher_look, steady_time());
+}
+
+int64
+wa_since_launcher_look(void)
+{
+	/* read first: it may look again meanwhile */
+	uint64 then = pg_atomic_read_u64(&wa_shared->host.launcher_look);
+
+	return (int64) (steady_time() - then);
 }
 
 void

@@ -223,6 +223,7 @@ typedef struct WaHost
 
 	pg_atomic_uint32 launcher_pid; /* 0: not running */
 	pg_atomic_uint32 launcher_procno;
+	pg_atomic_uint64 launcher_look; /* when it began to look last, see wa_note_launcher_look */
 
 	/*
 	 * Bumped by a session at the commit of a change to the catalog; the
@@ -283,6 +284,14 @@ extern void wa_end_change(pg_atomic_uint32 *count);
 
 /* The slot of the source called 'name', or -1. */
 extern int wa_find_slot(const char *name);
+
+/*
+ * The launcher begins to look at what there is, which it does at least once a
+ * second: written down on a clock that nobody sets.  And how long ago that was, in
+ * microseconds; it means nothing while there is no launcher.
+ */
+extern void wa_note_launcher_look(void);
+extern int64 wa_since_launcher_look(void);
 
 /* Wake the launcher, or the observer; harmless while there is none. */
 extern void wa_wake_launcher(void);

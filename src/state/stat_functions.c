@@ -31,7 +31,7 @@
 
 /* With receive_timeout = 0: a server that is silent for longer may be frozen. */
 #define DEFAULT_SILENCE_MS 60000
-#define HOST_STATE_COLUMNS 13
+#define HOST_STATE_COLUMNS 14
 #define OBSERVER_STATE_COLUMNS 14
 
 PG_FUNCTION_INFO_V1(wa_receiver_state);
@@ -343,6 +343,7 @@ wa_host_state(PG_FUNCTION_ARGS)
 	char error[WA_ERROR_LEN];
 	TimestampTz start;
 	uint32 launcher = pg_atomic_read_u32(&host->launcher_pid);
+	int64 launcher_idle = wa_since_launcher_look();
 	uint64 mirrored = pg_atomic_read_u64(&host->catalog_mirrored);
 	uint64 changes = pg_atomic_read_u64(&host->catalog_changes);
 	uint64 free_bytes = 0;
@@ -362,6 +363,7 @@ wa_host_state(PG_FUNCTION_ARGS)
 	set_text(values, nulls, &n, error);
 	set_int(values, nulls, &n, (int) launcher, launcher != 0);
 	set_time(values, nulls, &n, start);
+	set_interval(values, nulls, &n, launcher_idle, launcher != 0);
 	set_text(values, nulls, &n,
 			 catalog_state_name((WaCatalogState) pg_atomic_read_u32(&host->catalog_state)));
 	set_bigint(values, nulls, &n, changes - Min(changes, mirrored), true);
