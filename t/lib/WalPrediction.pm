@@ -361,10 +361,15 @@ sub check_not_feasible
 			$self->wrong($target, $plan, $found, "from $label PostgreSQL came to the end at $found->{redo_done}, and the plan said $reason")
 			  if $self->value("SELECT '$found->{redo_done}'::pg_lsn >= '$end'::pg_lsn") eq 't';
 		}
-		elsif ($found->{ended} eq 'paused' && $reason eq 'damage' && $self->in_damaged($target, $found))
+		elsif ($found->{ended} eq 'paused' && $reason eq 'damage' && $self->in_damaged($found->{lsn}))
 		{
 			# a plan rests on nothing of a file that is damaged, also before the first wrong byte
 			$self->{counts}{'(before the damage in its segment)'}++;
+		}
+		elsif ($found->{ended} eq 'paused' && $reason =~ /^(no_backup|backup_unusable|before_consistency|damage|gap)$/ && $self->begins_in_damaged($label))
+		{
+			# nor behind it
+			$self->{counts}{'(from behind the damage in its segment)'}++;
 		}
 		elsif ($found->{ended} eq 'paused' && $reason eq 'ambiguous_name' && !defined $target->{backup})
 		{
@@ -405,14 +410,29 @@ sub holds_later
 		WHERE b.source = '$name' AND b.label = '$label' AND c.xact_time $beyond '$target->{time}')) eq 't';
 }
 
-# Did it end in a segment that is damaged?
+# Is this a place in a segment that is damaged?
 sub in_damaged
 {
-	my ($self, $target, $found) = @_;
+	my ($self, $lsn) = @_;
 	my $name = $self->{history}{name};
 	return $self->value(qq(
 		SELECT count(*) > 0 FROM walarchive.damage d JOIN walarchive.segment s USING (source, system_identifier, timeline, start_lsn)
-		WHERE d.source = '$name' AND '$found->{lsn}'::pg_lsn BETWEEN s.start_lsn AND s.end_lsn)) eq 't';
+		WHERE d.source = '$name' AND '$lsn'::pg_lsn BETWEEN s.start_lsn AND s.end_lsn)) eq 't';
+}
+
+# Does recovery from this backup begin behind the first wrong byte of a segment
+# that it needs?
+sub begins_in_damaged
+{
+	my ($self, $label) = @_;
+	my $name = $self->{history}{name};
+	return $self->value(qq(
+		SELECT count(*) > 0 FROM walarchive.backup b
+			JOIN walarchive.segment s ON s.source = b.source AND s.system_identifier = b.system_identifier AND s.timeline = b.timeline
+				AND b.start_lsn >= s.start_lsn AND b.start_lsn < s.end_lsn
+			JOIN walarchive.damage d ON d.source = s.source AND d.system_identifier = s.system_identifier AND d.timeline = s.timeline
+				AND d.start_lsn = s.start_lsn AND d.lsn < b.start_lsn
+		WHERE b.source = '$name' AND b.label = '$label')) eq 't';
 }
 
 sub forget
