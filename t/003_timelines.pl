@@ -189,6 +189,8 @@ is((histories($dir))[-1], '00000004.history', 'the newest among them');
 $bottom->stop;
 
 # --- several promotions while nobody looks ---
+# (a slot begins at the last checkpoint: one of this timeline)
+$middle->safe_psql('postgres', 'CHECKPOINT');
 add_source($host, 'several', $middle);
 $dir = wal_dir($host, 'several');
 $middle->safe_psql('postgres', "SELECT pg_logical_emit_message(true, 'test', 'before')");

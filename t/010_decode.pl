@@ -366,10 +366,27 @@ sub complains
 }
 
 my @segments = wal_files($dir);
-my $victim = $segments[4];
+
+# A segment that is full of records, none of them large, and without a switch.
+sub full_of_records
+{
+	my ($name) = @_;
+	my ($from, $prev, $longest, $n) = (hex(substr($name, 16)) * $size, hex(substr($name, 16)) * $size, 0, 0);
+	for my $start ((grep { $_ >= $from && $_ < $from + $size } @starts), $from + $size)
+	{
+		$longest = $start - $prev if $start - $prev > $longest;
+		$prev = $start;
+		$n++;
+	}
+	return $n > 100 && $longest < 50000;
+}
+my ($victim) = grep { full_of_records($_) } @segments[ 4 .. $#segments - 1 ];
+BAIL_OUT('no segment is full of records') unless defined $victim;
 fresh();
 my $bytes = read_file_bytes("$copy/$victim");
-patch($victim, 300000, chr(ord(substr($bytes, 300000, 1)) ^ 4));
+# in the checksum of a record, and not in a page's header
+my ($flip) = map { $_ % $size + 20 } grep { $_ >= hex(substr($victim, 16)) * $size + 300000 && $_ % 8192 <= 8192 - 24 } @starts;
+patch($victim, $flip, chr(ord(substr($bytes, $flip, 1)) ^ 4));
 complains('a flipped bit', qr/file "$victim": at \S+, offset \d+: \w/);
 
 fresh();
@@ -438,7 +455,7 @@ sub result
 }
 
 fresh();
-patch($victim, 300000, chr(ord(substr($bytes, 300000, 1)) ^ 4));
+patch($victim, $flip, chr(ord(substr($bytes, $flip, 1)) ^ 4));
 my ($stop, $damage) = result();
 is($stop->{result}, 2, 'damage ends index');
 is($damage->{name}, $victim, '... names the file');
@@ -494,13 +511,15 @@ is("$stop->{result} $stop->{next_lsn}", "0 $wal_end", 'no byte from "to" on is l
 patch("$victim.partial", $cut, substr($bytes, $cut));
 ($stop) = result(live => 0, to => lsn_text($at + $size));
 my $read_to = $stop->{next_lsn};
-patch("$victim.partial", 8192 * 20 + 4096, "\0" x 4096);
+my $hole = 20;
+$hole++ while substr($bytes, 8192 * $hole + 4096, 4096) !~ /[^\0]/;
+patch("$victim.partial", 8192 * $hole + 4096, "\0" x 4096);
 ($stop, $damage) = result(live => 0, to => lsn_text($at + $size));
 is($stop->{result}, 2, 'a hole in a partial file is damage');
 like($damage->{text}, qr/WAL goes on at/, '... because WAL goes on behind it');
 cmp_ok($read_to, '>', $at + $cut, 'without the hole all of it was read');
 truncate("$copy/$victim.partial", $cut);
-patch("$victim.partial", 8192 * 20, substr($bytes, 8192 * 20, 8192));
+patch("$victim.partial", 8192 * $hole, substr($bytes, 8192 * $hole, 8192));
 ($stop, $damage) = result(live => 0, to => lsn_text($at + $size));
 is($stop->{result}, 0, 'a short partial file is the end of the WAL');
 truncate("$copy/$victim.partial", 0);

@@ -112,7 +112,8 @@ wait_archived($host, 'prod', $primary);
 wait_lag('resumed: lag goes', "lag = '0' AND lag_bytes = 0");
 
 # --- a connection that hangs ---
-my $sender = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
+my $sender;
+wait_for('one walsender', sub { ($sender = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication')) =~ /^\d+$/ });
 kill 'STOP', $sender;
 $primary->safe_psql('postgres', 'INSERT INTO t SELECT generate_series(1, 1000)');
 wait_lag('frozen walsender: lag appears', "lag > '3 s'");

@@ -86,6 +86,10 @@ ok( wait_for('the new slot in use',
 wait_streaming($host, 'prod');
 isnt(receiver_pid($host, 'prod'), $pid, 'altered: by a new receiver');
 is(slots($primary), 'my_slot second_slot walarchive_prod', 'altered: the old slot stays, as documented');
+# (the walsender of before may still be ending)
+ok( wait_for('it to be let go',
+		sub { $primary->safe_psql('postgres', "SELECT active FROM pg_replication_slots WHERE slot_name = 'walarchive_prod'") eq 'f' }),
+	'altered: and nobody uses it');
 $primary->safe_psql('postgres', "SELECT pg_drop_replication_slot('walarchive_prod')");
 $host->safe_psql('postgres',
 	"SELECT walarchive.alter_source('prod', conninfo => '" . conninfo($primary) . " application_name=renamed')");

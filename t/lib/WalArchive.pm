@@ -274,14 +274,22 @@ sub backend_pid
 # The background writer logs a snapshot every 15 s if there was WAL since the one
 # before, at any moment.  Where a test compares positions it must not: it is
 # stopped until release_snapshots or stop_held.  A fast stop would wait for it.
+# It must be asleep then: at work it may hold a lock that everybody waits for.
 sub hold_snapshots
 {
 	my ($node) = @_;
-	my $pid = '';
-	wait_for('the background writer', sub { ($pid = backend_pid($node, 'background writer')) ne '' })
-	  or BAIL_OUT('there is no background writer');
-	kill('STOP', $pid) == 1 or BAIL_OUT('the background writer cannot be stopped');
-	$node->{wa_held} = $pid;
+	wait_for('the background writer to be stopped while it sleeps', sub {
+		my $pid = backend_pid($node, 'background writer');
+		return 0 if $pid eq '' || kill('STOP', $pid) != 1;
+		my ($event, $late) = ('', 0);
+		usleep(1_000) while slurp_file("/proc/$pid/stat") !~ /\) [Tt] /;
+		$node->psql('postgres', "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = $pid",
+			stdout => \$event, timeout => 20, timed_out => \$late);
+		$node->{wa_held} = $pid;
+		return 1 if !$late && $event =~ /^BgWriter/i;
+		release_snapshots($node);
+		return 0; })
+	  or BAIL_OUT('the background writer cannot be stopped');
 	return;
 }
 
