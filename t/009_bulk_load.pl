@@ -30,7 +30,7 @@ my $load = start_sql($primary, q(
 	SET application_name = 'load';
 	DO $$
 	BEGIN
-		FOR i IN 1 .. 1000 LOOP
+		FOR i IN 1 .. 4000 LOOP
 			EXIT WHEN i > 400 AND (SELECT count(*) FROM small) >= 100;
 			INSERT INTO bulk SELECT g, repeat('x', 1000) FROM generate_series(1, 1000) g;
 		END LOOP;

@@ -89,13 +89,13 @@ expect_recovery('quota');
 arm_faults($host, "write:ENOSPC:$host->{wa_directory}");
 load_segments($primary, 2);
 expect_disk_full('journal', qr/No space left on device/);
-my $lines = event_count($host, 'prod', qr/"cause": "disk_full"/);
+my $lines = failure_count($host, 'prod', 'disk_full');
 is($lines, 3, 'journal: the fourth event could not be written');
 disarm_faults($host);
 expect_recovery('journal');
 wait_for('the event that could not be written',
-	sub { event_count($host, 'prod', qr/"cause": "disk_full"/) == 4 });
-is(event_count($host, 'prod', qr/"cause": "disk_full"/),
+	sub { failure_count($host, 'prod', 'disk_full') == 4 });
+is(failure_count($host, 'prod', 'disk_full'),
 	4, 'journal: it was written afterwards, once per change');
 
 # 5. a file half made by a process that died: killed while it prepared one

@@ -143,21 +143,21 @@ ok(-e "$wal/$partial", 'replacement: the WAL was received again');
 $held =~ s/\0+\z//;
 is(substr(read_file_bytes("$wal/$partial"), 0, length($held)), $held, 'replacement: with the same bytes');
 expect_recovery('replacement');
-is( event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/),
+is( failure_count($host, 'prod', 'sync_failed'),
 	1, 'replacement: one event, not one per attempt');
 
 # 3. one failure, while segments go by: in a thread or in line
 arm_faults($host, 'fdatasync:EIO:/wal/:1');
 load_segments($primary, 2);
 ok( wait_for('the failure to be noticed',
-		sub { event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/) == 2 }),
+		sub { failure_count($host, 'prod', 'sync_failed') == 2 }),
 	'once: noticed');
 expect_recovery('once');
 disarm_faults($host);
 
 # and on a slow disk, where several flushes are under way in threads: what came
 # after the one that failed is not confirmed either
-my $slow_failures = event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/);
+my $slow_failures = failure_count($host, 'prod', 'sync_failed');
 for my $n (1 .. 5)
 {
 	arm_faults($host, 'delay_fdatasync_us:5000');
@@ -165,7 +165,7 @@ for my $n (1 .. 5)
 	arm_faults($host, 'delay_fdatasync_us:5000', 'fdatasync:EIO:/wal/:1');
 	my @commits = map { commit_in_background("slow $n $_") } 1 .. 5;
 	ok( wait_for('the failure to be noticed',
-			sub { event_count($host, 'prod', qr/"kind": "state".*"cause": "sync_failed"/) == $slow_failures + $n }),
+			sub { failure_count($host, 'prod', 'sync_failed') == $slow_failures + $n }),
 		"slow disk $n: noticed");
 	$_->finish foreach @commits;
 	is(scalar(grep { $_->result(0) == 0 } @commits), 5, "slow disk $n: all commits are confirmed afterwards");

@@ -22,7 +22,7 @@ our @EXPORT = qw(
   try_psql poll_psql postmaster_pid process_gone worker_pids
   start_writers stop_writers acknowledged
   stage_archive restore_from_archive
-  compare_finished load_segments event_count stop_indexers start_indexers
+  compare_finished load_segments event_count failure_count stop_indexers start_indexers
   open_session close_session commits_within
   cpu_seconds restfulness
   install_fault_points fault_point_conf fault_points arm_point change_errno disarm_points
@@ -318,6 +318,23 @@ sub event_count
 	return 0 if !-e $journal;
 	my @hits = grep { /$re/ } split /\n/, slurp_file($journal);
 	return scalar @hits;
+}
+
+# How often a source's journal says that it does not stream because of this.  An
+# attempt may find that the walsender of the one before is still ending, and have
+# the slot: what it says of that, and the same cause once more, is no other failure.
+sub failure_count
+{
+	my ($host, $source, $cause) = @_;
+	my ($count, $last, $held) = (0, '', 0);
+	foreach my $line (journal_lines($host, $source, 'state'))
+	{
+		my $now = $line->{cause} // '';
+		if ($now eq 'slot_active') { $held = 1; next; }
+		$count++ if $now eq $cause && !($held && $last eq $cause);
+		($last, $held) = ($now, 0);
+	}
+	return $count;
 }
 
 # CPU time of processes, all threads, in seconds.
