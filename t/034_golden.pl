@@ -23,7 +23,7 @@ my ($scale, $megabytes, $tables, $rows) = $full ? (10, 512, 100, 10_000) : (1, 1
 
 my $host = new_archive_host('archive');
 my $primary = new_primary('primary', segsize => $full ? 16 : 1,
-	conf => "wal_keep_size = 4GB\nmax_wal_size = 256MB\nautovacuum = off\n");
+	conf => "wal_keep_size = 4GB\nmax_wal_size = 256MB\nautovacuum = off\nmax_connections = 30\n");
 add_source($host, 'prod', $primary);
 my ($receivewal, $their_dir) = start_receivewal($primary);
 # no commit is acknowledged before both have it; the tests' environment names the application
