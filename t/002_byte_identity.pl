@@ -13,7 +13,7 @@ use Test::More;
 use WalArchive;
 
 my $host = new_archive_host('archive');
-my $primary = new_primary('primary', conf => "wal_keep_size = 4GB\nmax_wal_size = 1GB\nautovacuum = on\n");
+my $primary = new_primary('primary', conf => "wal_keep_size = 4GB\nmax_wal_size = 1GB\nautovacuum = on\nmax_connections = 30\n");
 
 # Both begin in the same segment.
 $primary->safe_psql('postgres', q(

@@ -131,6 +131,7 @@ like($err, qr/a backup of source "prod" is being taken already: "asked"/, 'a sec
 is($host->safe_psql('postgres', "SELECT walarchive.cancel_backup('prod')"), 't', 'cancel_backup finds it');
 isnt((sql_result($session))[0], 0, 'and the session that waits for it gets an error');
 is_gone('asked', qr/cancelled/, 'cancelled');
+wait_for('its worker to leave', sub { $host->safe_psql('postgres', 'SELECT count(*) FROM walarchive.stat_progress_backup') eq '0' });
 is($host->safe_psql('postgres', "SELECT walarchive.cancel_backup('prod')"), 'f', 'cancel_backup finds none');
 
 $session = start_slow('orphan');
