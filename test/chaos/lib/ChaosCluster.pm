@@ -22,7 +22,7 @@ my $patience = 300;
 # several in one process get names of their own
 my $clusters = 0;
 
-# Options: seed; install_path (of the archive hosts, if it is another one); installs (of each).
+# Options: seed; installs (of each archive host, if they have their own).
 sub new
 {
 	my ($class, %opt) = @_;
@@ -112,8 +112,7 @@ sub make_host
 	my ($self, $name) = @_;
 	my $directory = "$self->{dir}/archive_$name";
 	my $install = $self->{installs}{$name};
-	my $path = $install ? $install->{path} : $self->{install_path};
-	my $node = PostgreSQL::Test::Cluster->new("archive_$name$self->{tag}", $path ? (install_path => $path) : ());
+	my $node = PostgreSQL::Test::Cluster->new("archive_$name$self->{tag}", $install ? (install_path => $install->{path}) : ());
 
 	mkdir($directory, 0700) or die "could not make $directory: $!";
 	$node->init;
@@ -222,6 +221,22 @@ sub start
 		local $ENV{WA_CLOCK_FILE} = $self->{clock};
 		return $node->start(fail_ok => 1);
 	}, sub { slurp_tail($node->logfile) });
+	return;
+}
+
+# The archive hosts, which have installations of their own, get this library, which
+# confirms WAL before it is synced.
+sub confirm_early
+{
+	my ($self, $library) = @_;
+	for my $host (values %{ $self->{hosts} })
+	{
+		$host->{install}->put('pkglibdir', 'walarchive.so', $library);
+		$self->until("archive $host->{name} stops", sub { $host->{node}->stop('fast', fail_ok => 1) });
+		$self->start($host->{node});
+		$self->until("archive $host->{name} streams", sub { ($self->stat($host, 'state') // '') eq 'streaming' });
+	}
+	$self->{confirms_early} = 1;
 	return;
 }
 

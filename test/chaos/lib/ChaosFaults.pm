@@ -31,7 +31,8 @@ sub is_stopped
 sub host_tells
 {
 	my ($c, $host, $check, $severity) = @_;
-	my $answer = $c->ask($host->{node}, qq(SELECT severity FROM walarchive.health WHERE "check" = '$check' AND source IS NOT DISTINCT FROM 'prod'));
+	my $of = $check eq 'launcher' ? 'source IS NULL' : q(source = 'prod');
+	my $answer = $c->ask($host->{node}, qq(SELECT severity FROM walarchive.health WHERE "check" = '$check' AND $of));
 	return !defined $answer || $answer ne 'ok' && (!$severity || $answer eq $severity);
 }
 
@@ -128,7 +129,8 @@ my @processes = (
 # ---- as long as health waits before it speaks ----
 
 # A frozen process says nothing of itself.  Health speaks when the server has not been
-# heard for a minute, and when what is durable has not been decoded for five.
+# heard for a minute, when the launcher has not looked for one, and when what is durable
+# has not been decoded for five.
 sub long_freeze
 {
 	my ($kind, $check, $severity, $period, $seconds) = @_;
@@ -145,7 +147,10 @@ sub long_freeze
 		end => sub { my ($c, $host, $s) = @_; kill('CONT', $s->{pid}) } };
 }
 
-my @frozen = (long_freeze('receiver', 'receiver', 'critical', 'a minute', 60), long_freeze('indexer', 'index', 'warning', 'five minutes', 300));
+my @frozen = (
+	long_freeze('receiver', 'receiver', 'critical', 'a minute', 60),
+	long_freeze('launcher', 'launcher', 'critical', 'a minute', 60),
+	long_freeze('indexer', 'index', 'warning', 'five minutes', 300));
 
 # ---- the network ----
 
@@ -223,6 +228,30 @@ sub slow_syncs
 	return;
 }
 
+# The same for archives that confirm before the sync: none ends any more, so that whatever
+# is acknowledged from here on is surely lost with the power.
+sub hold_syncs
+{
+	my ($c) = @_;
+	my @hosts = values %{ $c->{hosts} };
+	my $flushes = sub { my ($host) = @_; return $c->ask($host->{node}, 'SELECT flushes FROM walarchive.receiver_state()') // 0 };
+	# A receiver makes quick flushes itself, and would wait for the first of these as well.
+	# The second that ends was begun after this, and has told it to leave them to threads.
+	arm_faults($_->{node}, 'fdatasync:DELAY=300000:/wal/') for @hosts;
+	for my $host (@hosts)
+	{
+		my $before = $flushes->($host);
+		$c->until("flushes of archive $host->{name} are made by threads", sub { $flushes->($host) >= $before + 2 });
+	}
+	# all of a segment to write in: at its end the receiver waits for the syncs
+	$c->{writers}->pause;
+	$c->until('the writers pause', sub { $c->{writers}->idle });
+	switch_quietly($c);
+	arm_faults($_->{node}, 'fdatasync:DELAY=3600000000:/wal/') for @hosts;
+	$c->{writers}->resume;
+	return;
+}
+
 my @power = (
 	{
 		name => 'power loss of an archive host', claims => [ 'host', 'disk' ], flow => 1,
@@ -252,7 +281,8 @@ my @power = (
 			my $was = $c->{timeline};
 			my @hosts = values %{ $c->{hosts} };
 			$c->kill_server($c->{standby});
-			slow_syncs($_) for @hosts;
+			if ($c->{confirms_early}) { hold_syncs($c); }
+			else { slow_syncs($_) for @hosts; }
 			commits_without_standby($c);
 			usleep(int(rand(500_000)));
 			# at once, as far as that goes: the archives first, since nobody may hear more of them

@@ -21,8 +21,8 @@ my %of_host = map { $_ => 1 } qw(host net disk backup restore files);
 my $restore_every = 4;
 
 # Options: seed, seconds, faults (names; all if not given), rounds (at most),
-# results (a file that lines of JSON are added to), install_path (of the archive hosts),
-# installs (of each of them, as ChaosInstall::versions makes them).
+# results (a file that lines of JSON are added to), installs (of each archive host, as
+# ChaosInstall makes them), before_round (called with the cluster and the round's number).
 sub new
 {
 	my ($class, %opt) = @_;
@@ -38,7 +38,7 @@ sub run
 {
 	my ($self) = @_;
 	my $done = eval {
-		$self->{cluster} = ChaosCluster->new(seed => $self->{seed}, install_path => $self->{install_path}, installs => $self->{installs});
+		$self->{cluster} = ChaosCluster->new(seed => $self->{seed}, installs => $self->{installs});
 		$self->{checks} = ChaosChecks->new($self->{cluster});
 		note(sprintf('%.0f s: all is set up', time() - $self->{started}));
 		$self->one_round while time() - $self->{started} < $self->{seconds} && $self->{round} < ($self->{rounds} // 1e9);
@@ -110,6 +110,7 @@ sub one_round
 	my $since = time();
 
 	$self->{round}++;
+	$self->{before_round}->($c, $self->{round}) if $self->{before_round};
 	$self->{now} = [ map { "$_->{name} ($_->{host})" } @drawn ];
 	note(sprintf('%.0f s, round %d: %s', time() - $self->{started}, $self->{round}, join(', ', @{ $self->{now} })));
 	$c->{writers}->resume;

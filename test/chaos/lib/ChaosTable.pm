@@ -22,6 +22,7 @@ my %done = (
 	'SIGKILL of the standby' => 'postmaster and children are dead; started again',
 	'SIGSTOP of the standby' => 'postmaster and all children are frozen, and go on',
 	'receiver frozen for more than a minute' => 'SIGSTOP for as long as health takes to say so',
+	'launcher frozen for more than a minute' => 'SIGSTOP for as long as health takes to say so',
 	'indexer frozen for more than five minutes' => 'SIGSTOP for as long as health takes to say so',
 	'network cut' => 'all connections between an archive and the servers are closed, new ones refused',
 	'network swallows' => 'connections stay open, and nothing that is sent arrives',
