@@ -244,13 +244,17 @@ append_near(PQExpBuffer out, const WaPlanNear *near, const WaRestoreTarget *targ
 static char *
 hint_text(const WaRestorePlan *plan, const WaRestoreTarget *target, const DirGathered *gathered)
 {
+	char detour[WA_PLAN_TEXT_LEN];
 	PQExpBufferData out;
 
 	initPQExpBuffer(&out);
 	if (plan->feasible)
 	{
+		if (wa_plan_detour(plan, detour, sizeof(detour)))
+			appendPQExpBuffer(&out, "%c%s.", pg_toupper((unsigned char) detour[0]), detour + 1);
 		if (gathered->nprepared > 0)
-			appendPQExpBufferStr(&out, "Prepared transactions are open there and keep their locks until COMMIT PREPARED or ROLLBACK PREPARED.");
+			appendPQExpBuffer(&out, "%sPrepared transactions are open there and keep their locks until COMMIT PREPARED or ROLLBACK PREPARED.",
+							  out.len > 0 ? " " : "");
 		if (!plan->has_commit)
 			appendPQExpBuffer(&out, "%sNo commit is replayed: what there is comes with the backup.", out.len > 0 ? " " : "");
 		for (int i = 0; i < gathered->ntablespaces; i++)

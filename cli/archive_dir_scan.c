@@ -565,6 +565,23 @@ fork_of(const DirArchive *d, TimeLineID tli)
 	return 0;
 }
 
+/* Does a recovery along a later timeline read the backup's WAL in the copy that this begins with? */
+static bool
+has_copy(const DirArchive *d, const WaPlanInput *in, const WaPlanBackup *b, WaHistory *path)
+{
+	for (int i = 0; i < d->ntimelines; i++)
+	{
+		WaIsland island;
+
+		if (d->timeline[i].tli > b->stop_tli && wa_plan_path(in, d->timeline[i].tli, path) &&
+			wa_history_timeline_at(path, b->start_lsn) == b->tli &&
+			wa_history_timeline_at(path, Max(b->stop_lsn, b->start_lsn + 1) - 1) == b->stop_tli &&
+			wa_island_at(in, path, b->start_lsn, &island) && island.to >= b->stop_lsn)
+			return true;
+	}
+	return false;
+}
+
 /* Are a backup's files in order, as far as is known, and is its WAL there, on its own timelines? */
 static void
 judge_backup(DirArchive *d, const WaPlanInput *in, int i, WaHistory *path)
@@ -576,8 +593,11 @@ judge_backup(DirArchive *d, const WaPlanInput *in, int i, WaHistory *path)
 	info->reason[0] = '\0';
 	b->state = WA_PLAN_BACKUP_BROKEN;
 	if (info->problem[0] != '\0')
+	{
 		strlcpy(info->reason, info->problem, sizeof(info->reason));
-	else if (!wa_plan_path(in, b->stop_tli, path) || !wa_island_at(in, path, b->start_lsn, &island))
+		return;
+	}
+	if (!wa_plan_path(in, b->stop_tli, path) || !wa_island_at(in, path, b->start_lsn, &island))
 		snprintf(info->reason, sizeof(info->reason), "its WAL is missing from %X/%X on timeline %u on",
 				 LSN_FORMAT_ARGS(b->start_lsn), b->tli);
 	else if (island.to >= b->stop_lsn)
@@ -598,6 +618,11 @@ judge_backup(DirArchive *d, const WaPlanInput *in, int i, WaHistory *path)
 		else
 			snprintf(info->reason, sizeof(info->reason), "its WAL is there up to %X/%X on timeline %u, and it ends at %X/%X",
 					 LSN_FORMAT_ARGS(island.to), island.tli, LSN_FORMAT_ARGS(b->stop_lsn));
+	}
+	if (b->state != WA_PLAN_BACKUP_USABLE && has_copy(d, in, b, path))
+	{
+		b->state = WA_PLAN_BACKUP_USABLE;
+		info->reason[0] = '\0';
 	}
 }
 

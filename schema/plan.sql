@@ -87,7 +87,8 @@ COMMENT ON COLUMN walarchive.restore_plan.held_until IS 'until then nothing that
 -- name of a restore point.  Only records that start in
 -- [p_from, p_to) and end at or before p_within count.  Roles: match; last_record,
 -- last_xact and last_commit before it; prepared (open there); finished (the end of
--- what was prepared before p_from); or a single row "failed" with the reason.
+-- what was prepared before p_from); settings (changed before the match); or a
+-- single row "failed" with the reason.
 CREATE FUNCTION walarchive.find_in_wal(
 	p_source text,
 	p_system_identifier bigint,
@@ -368,7 +369,11 @@ COMMENT ON FUNCTION walarchive.index_lags(text, bigint, integer, pg_lsn) IS
 'private: whether the catalog is about to learn more of WAL that is there up to a place';
 
 -- Settings of the server that a recovery has to have at least, from what its WAL
--- says between the two places; a row for each that is known.
+-- says between the two places, and what was the last said before; a row for each
+-- that is known.  p_more_lsns and p_more_values are changes of which there is no
+-- row, because they were read in a copy of WAL that a timeline begins with.  What
+-- was changed in WAL that is missing before p_start is not known: nobody can read
+-- it, and only the backup's pg_control tells.
 CREATE FUNCTION walarchive.plan_parameters(
 	p_source text,
 	p_system_identifier bigint,
@@ -376,6 +381,8 @@ CREATE FUNCTION walarchive.plan_parameters(
 	p_begins pg_lsn[],
 	p_start pg_lsn,
 	p_stop pg_lsn,
+	p_more_lsns pg_lsn[],
+	p_more_values text[],
 	OUT name text,
 	OUT value integer)
 RETURNS SETOF record
@@ -383,13 +390,19 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH change AS (
-		SELECT c.*
+		SELECT c.start_lsn, c.max_connections, c.max_worker_processes, c.max_wal_senders, c.max_prepared_transactions,
+			   c.max_locks_per_transaction
 		FROM ROWS FROM (pg_catalog.unnest(p_timelines), pg_catalog.unnest(p_begins)) WITH ORDINALITY AS t (timeline, begin_lsn, n)
 			JOIN walarchive.parameter_change c ON c.source = p_source
 				AND c.system_identifier = p_system_identifier AND c.timeline = t.timeline
 				AND c.start_lsn >= t.begin_lsn
 				AND (p_begins[t.n + 1] IS NULL OR c.start_lsn < p_begins[t.n + 1])
 				AND c.start_lsn < p_stop
+		UNION ALL
+		SELECT m.start_lsn, v.v[1], v.v[2], v.v[3], v.v[4], v.v[5]
+		FROM ROWS FROM (pg_catalog.unnest(p_more_lsns), pg_catalog.unnest(p_more_values)) AS m (start_lsn, value)
+			CROSS JOIN LATERAL (SELECT pg_catalog.string_to_array(m.value, ' ')::integer[] AS v) v
+		WHERE m.start_lsn < p_stop
 	), counted AS (
 		-- those that hold at the start, and all that come after
 		SELECT c.* FROM change c
@@ -406,8 +419,8 @@ AS $$
 	GROUP BY v.n, v.name
 	ORDER BY v.n
 $$;
-REVOKE ALL ON FUNCTION walarchive.plan_parameters(text, bigint, integer[], pg_lsn[], pg_lsn, pg_lsn) FROM PUBLIC;
-COMMENT ON FUNCTION walarchive.plan_parameters(text, bigint, integer[], pg_lsn[], pg_lsn, pg_lsn) IS
+REVOKE ALL ON FUNCTION walarchive.plan_parameters(text, bigint, integer[], pg_lsn[], pg_lsn, pg_lsn, pg_lsn[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.plan_parameters(text, bigint, integer[], pg_lsn[], pg_lsn, pg_lsn, pg_lsn[], text[]) IS
 'private: settings that a recovery has to have at least';
 
 -- ---- plans ----

@@ -187,9 +187,42 @@ REVOKE ALL ON FUNCTION walarchive.derive_runs(text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION walarchive.derive_runs(text, bigint) IS
 'private: derive the stretches of a cluster''s WAL from its segments';
 
+-- At a fork the child's file of the segment begins with a copy of its parent's
+-- WAL, and whoever recovers along the child reads that.  The stretches of checked
+-- WAL that begin with such a copy of what p_timeline, or a timeline that leads to
+-- it, has from p_at up to p_to: of timelines that left it there or later.
+CREATE FUNCTION walarchive.fork_copies(
+	p_source text,
+	p_system_identifier bigint,
+	p_timeline integer,
+	p_at pg_lsn,
+	p_to pg_lsn)
+RETURNS SETOF walarchive.wal_run
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT r.*
+	FROM walarchive.timeline t
+		JOIN walarchive.wal_run r ON r.source = t.source AND r.system_identifier = t.system_identifier
+			AND r.timeline = t.timeline AND r.from_lsn <= p_at AND r.to_lsn >= p_to
+	WHERE t.source = p_source AND t.system_identifier = p_system_identifier
+		AND t.timeline >= p_timeline AND t.fork_lsn > p_at AND t.fork_lsn >= p_to
+		-- both lie in one segment
+		AND EXISTS (SELECT 1 FROM walarchive.segment s
+					WHERE s.source = t.source AND s.system_identifier = t.system_identifier AND s.timeline = t.timeline
+						AND s.start_lsn <= p_at AND s.end_lsn >= t.fork_lsn)
+		AND EXISTS (SELECT 1 FROM walarchive.timeline_path(p_source, p_system_identifier, t.timeline) w
+					WHERE w.timeline = p_timeline AND (w.end_lsn IS NULL OR w.end_lsn >= p_to))
+	ORDER BY r.timeline
+$$;
+REVOKE ALL ON FUNCTION walarchive.fork_copies(text, bigint, integer, pg_lsn, pg_lsn) FROM PUBLIC;
+COMMENT ON FUNCTION walarchive.fork_copies(text, bigint, integer, pg_lsn, pg_lsn) IS
+'private: stretches of checked WAL that begin with a copy of a part of another timeline''s';
+
 -- What of the way from p_from on p_timeline to p_to on p_to_timeline is not in
 -- stretches of checked WAL: the first such place, and why.  No row: all of it
--- is.  p_to NULL: up to the fork only, or anything of the last timeline.
+-- is.  p_to NULL: up to the fork only, or anything of the last timeline.  What
+-- a later timeline has a copy of is there.
 CREATE FUNCTION walarchive.first_hole(
 	p_source text,
 	p_system_identifier bigint,
@@ -241,7 +274,10 @@ BEGIN
 		WHERE n.source = p_source AND n.system_identifier = p_system_identifier
 			AND n.timeline = w.timeline AND n.from_lsn <= low
 		ORDER BY n.from_lsn DESC LIMIT 1;
-		IF NOT FOUND OR r.to_lsn < low THEN
+		CONTINUE WHEN r.to_lsn >= high;
+		CONTINUE WHEN EXISTS (SELECT 1 FROM walarchive.fork_copies(p_source, p_system_identifier, p_to_timeline,
+																   greatest(low, r.to_lsn), high));
+		IF r.to_lsn IS NULL OR r.to_lsn < low THEN
 			timeline := w.timeline;
 			lsn := low;
 			-- nothing is there, or it is behind what was read
@@ -255,13 +291,11 @@ BEGIN
 			RETURN NEXT;
 			RETURN;
 		END IF;
-		IF r.to_lsn < high THEN
-			timeline := w.timeline;
-			lsn := r.to_lsn;
-			ended_by := r.ended_by;
-			RETURN NEXT;
-			RETURN;
-		END IF;
+		timeline := w.timeline;
+		lsn := r.to_lsn;
+		ended_by := r.ended_by;
+		RETURN NEXT;
+		RETURN;
 	END LOOP;
 	IF NOT begun THEN
 		timeline := p_timeline;
@@ -393,7 +427,11 @@ BEGIN
 		WHERE n.source = b.source AND n.system_identifier = b.system_identifier
 			AND n.timeline = b.stop_timeline AND n.from_lsn < b.stop_lsn AND n.to_lsn >= b.stop_lsn
 		ORDER BY n.from_lsn DESC LIMIT 1;
-		CONTINUE WHEN NOT FOUND;
+		IF NOT FOUND THEN
+			SELECT n.* INTO r
+			FROM walarchive.fork_copies(b.source, b.system_identifier, b.stop_timeline, b.stop_lsn - 1, b.stop_lsn) n LIMIT 1;
+			CONTINUE WHEN NOT FOUND;
+		END IF;
 		IF segment_size IS NULL OR system_identifier IS DISTINCT FROM b.system_identifier THEN
 			SELECT g.end_lsn - g.start_lsn INTO segment_size
 			FROM walarchive.segment g
@@ -430,7 +468,7 @@ BEGIN
 			SELECT g.start_lsn, g.end_lsn INTO s
 			FROM walarchive.segment g
 			WHERE g.source = b.source AND g.system_identifier = b.system_identifier
-				AND g.timeline = b.stop_timeline AND g.start_lsn >= b.edge_lsn AND g.start_lsn < r.to_lsn
+				AND g.timeline = r.timeline AND g.start_lsn >= b.edge_lsn AND g.start_lsn < r.to_lsn
 				AND g.commits > 0
 			ORDER BY g.start_lsn LIMIT 1;
 			CONTINUE WHEN NOT FOUND;
@@ -439,7 +477,7 @@ BEGIN
 			middle_time := NULL;
 		END IF;
 		path := (SELECT pg_catalog.string_agg(w.timeline || ':' || w.begin_lsn, ',' ORDER BY w.depth)
-				 FROM walarchive.timeline_path(b.source, b.system_identifier, b.stop_timeline) w);
+				 FROM walarchive.timeline_path(b.source, b.system_identifier, r.timeline) w);
 		RETURN NEXT;
 		RETURN;
 	END LOOP;
@@ -507,6 +545,15 @@ BEGIN
 			JOIN r ON r.timeline = k.stop_timeline AND r.from_lsn < k.stop_lsn AND r.to_lsn >= k.stop_lsn
 		WHERE k.source = p_source AND k.system_identifier = p_system_identifier
 			AND k.state = 'usable'
+		UNION ALL
+		-- recovery reads its WAL in the files of timelines that began there
+		SELECT k.label, c.timeline, k.consistent_lsn, k.edge_lsn, k.edge_time,
+			   k.earliest_target_time, c.from_lsn, c.to_lsn
+		FROM walarchive.backup k
+			CROSS JOIN LATERAL walarchive.fork_copies(p_source, p_system_identifier, k.stop_timeline, k.stop_lsn - 1, k.stop_lsn) c
+		WHERE k.source = p_source AND k.system_identifier = p_system_identifier
+			AND k.state = 'usable'
+			AND NOT EXISTS (SELECT 1 FROM r WHERE r.timeline = k.stop_timeline AND r.from_lsn < k.stop_lsn AND r.to_lsn >= k.stop_lsn)
 	), fork AS MATERIALIZED (
 		-- where a timeline's WAL goes on in a stretch of a child's
 		SELECT t.parent_timeline AS timeline, t.timeline AS child, t.fork_lsn AS lsn,

@@ -106,6 +106,8 @@ RETURNS SETOF pg_catalog.record LANGUAGE sql STABLE AS $$
 		UNION ALL
 		SELECT 'finished', b.* FROM before b
 		WHERE b.kind ~ ' prepared' AND NOT EXISTS (SELECT 1 FROM before f WHERE f.kind = 'prepare' AND f.xid = b.xid)
+		UNION ALL
+		SELECT 'settings', b.* FROM before b WHERE b.kind = 'settings'
 	)
 	SELECT f.role, f.kind, f.tli, f.s, f.e, pg_temp.lsn(f.at - 0.1), f.xid::text::xid, f.time, f.gid FROM found f
 $$;
@@ -233,6 +235,38 @@ ROLLBACK TO s;
 UPDATE walarchive.backup SET state = 'broken', reason = 'its files are damaged: made up' WHERE label = 'b';
 SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(9)));
 SELECT * FROM pg_temp.plan(format($$target_timeline => 2, backup => 'b', target_lsn => %L$$, pg_temp.lsn(9)));
+ROLLBACK TO s;
+
+-- one that lies where timeline 1 was left for 2, in a file that can't be read: along 2 recovery reads the copy that 2 begins with
+SELECT pg_temp.backup('d', 8.1, 8.3), pg_temp.backup('e', 7.1, 8.2);
+UPDATE walarchive.segment SET decode_state = 'damaged', damage = 'made up', damage_lsn = start_lsn, last_record_lsn = NULL, records = 0, commits = 0, aborts = 0,
+	min_commit_time = NULL, max_commit_time = NULL, min_xid = NULL, max_xid = NULL
+WHERE timeline = 1 AND start_lsn = pg_temp.lsn(8);
+SELECT pg_temp.refresh();
+SELECT label, state, reason FROM walarchive.backup ORDER BY label;
+SELECT backup, timeline, pg_temp.mb(first_lsn) AS first, pg_temp.mb(last_lsn) AS last, ended_by FROM walarchive.recovery_window ORDER BY 1, 2;
+SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(9.2)));
+SELECT * FROM pg_temp.plan(format($$target_timeline => 2, backup => 'e', target_lsn => %L$$, pg_temp.lsn(9.2)));
+SELECT * FROM pg_temp.plan(format('target_timeline => 2, target_lsn => %L', pg_temp.lsn(8.3)));
+SELECT * FROM pg_temp.plan(format('target_timeline => 1, target_lsn => %L', pg_temp.lsn(8.3)));
+SELECT * FROM pg_temp.plan(format($$target_timeline => 1, backup => 'd', target_lsn => %L$$, pg_temp.lsn(9.2)));
+-- settings that were changed there: at their place between those that the catalog knows
+INSERT INTO walarchive.parameter_change VALUES
+	('made-up', 42, 1, pg_temp.lsn(3), 50, 8, 10, 0, 64, 'replica', false, false),
+	('made-up', 42, 2, pg_temp.lsn(11), 100, 9, 10, 20, 64, 'replica', false, false);
+UPDATE pg_temp.record SET kind = 'settings', gid = '400 8 10 0 64' WHERE tli = 1 AND at = 8.2;
+SELECT settings FROM walarchive.plan_restore('made-up', target_timeline => 2, target_lsn => pg_temp.lsn(9.2));
+SELECT settings FROM walarchive.plan_restore('made-up', target_timeline => 2, target_lsn => pg_temp.lsn(8.1), backup => 'b');
+SELECT settings FROM walarchive.plan_restore('made-up', target_timeline => 2, target_lsn => pg_temp.lsn(11.2), backup => 'c');
+SAVEPOINT r;
+-- what was left later has no copy of it, nor has one that can't be read itself
+UPDATE walarchive.timeline SET fork_lsn = pg_temp.lsn(8.2) WHERE timeline = 2;
+SELECT pg_temp.refresh();
+SELECT label, state, reason FROM walarchive.backup ORDER BY label;
+ROLLBACK TO r;
+UPDATE walarchive.segment SET decode_state = 'damaged', damage = 'made up', damage_lsn = pg_temp.lsn(8.0) WHERE timeline = 2 AND start_lsn = pg_temp.lsn(8);
+SELECT pg_temp.refresh();
+SELECT label, state, reason FROM walarchive.backup ORDER BY label;
 ROLLBACK TO s;
 
 -- ---- what is wrong with WAL ----

@@ -1110,6 +1110,20 @@ make_target(char *name)
 	return t;
 }
 
+/*
+ * A copy that is promoted writes that it left the path's last timeline where its
+ * WAL ends: is it told where that comes before the timeline itself?
+ */
+static const char *
+judge_detour(const WaRestorePlan *plan, int *detours)
+{
+	char text[WA_PLAN_TEXT_LEN] = "";
+	bool told = wa_plan_detour(plan, text, sizeof(text));
+
+	*detours += told;
+	return told == (plan->stop_lsn < plan->path.entry[plan->path.count - 1].begin) && told == (text[0] != '\0') ? NULL : "detour";
+}
+
 static void
 test_random(uint64 seed, int clusters)
 {
@@ -1119,6 +1133,7 @@ test_random(uint64 seed, int clusters)
 	int reasons[WA_PLAN_SEARCH_FAILED + 1] = {0};
 	int bad = 0;
 	int offers = 0;
+	int detours = 0;
 
 	for (int c = 0; c < clusters && bad < 10; c++)
 	{
@@ -1148,6 +1163,8 @@ test_random(uint64 seed, int clusters)
 				problem = compare(&plan, i, &real, &target, &set);
 			else
 				problem = judge_reason(&plan, &path, &target);
+			if (problem == NULL && plan.feasible)
+				problem = judge_detour(&plan, &detours);
 			if (problem == NULL && misuse > 0)
 				problem = "searches where nothing is";
 			if (problem == NULL && !plan.feasible)
@@ -1190,6 +1207,7 @@ test_random(uint64 seed, int clusters)
 		CHECK(bad > 0 || clusters < CLUSTERS || (reasons[k] >= 20) == (k != WA_PLAN_SEARCH_FAILED && k != WA_PLAN_UNKNOWN_TIMELINE), text);
 	}
 	CHECK(bad > 0 || clusters < CLUSTERS || offers > 10000, "what is offered instead is feasible");
+	CHECK(bad > 0 || clusters < CLUSTERS || detours > 100, "a history that will be out of order is told");
 }
 
 /* ---- single cases ---- */

@@ -340,10 +340,11 @@ typedef enum WaFoundRole
 	WA_FOUND_LAST_XACT,
 	WA_FOUND_LAST_COMMIT,
 	WA_FOUND_PREPARED, /* prepared in the range and not finished before the match */
-	WA_FOUND_FINISHED  /* the end of one that was prepared before the range */
+	WA_FOUND_FINISHED, /* the end of one that was prepared before the range */
+	WA_FOUND_SETTINGS  /* changed before the match; its text: five numbers, in the order of WaParameters */
 } WaFoundRole;
 
-/* followed by gid_len bytes */
+/* followed by gid_len bytes: the gid of a prepared transaction, or a text */
 typedef struct WaMsgFound
 {
 	uint32 role; /* WaFoundRole */

@@ -117,6 +117,24 @@ wa_plan_say(WaPlanner *p, WaPlanReason reason, const char *format, ...)
 	va_end(args);
 }
 
+/*
+ * PostgreSQL writes of a copy that is promoted that it left the timeline it was
+ * recovered along, at a place that this one does not have.
+ */
+bool
+wa_plan_detour(const WaRestorePlan *plan, char *text, size_t size)
+{
+	const WaTimelineEntry *last = &plan->path.entry[plan->path.count - 1];
+
+	if (!plan->feasible || plan->path.count < 2 || last->begin < plan->needed_lsn || last->begin <= plan->stop_lsn)
+		return false;
+	snprintf(text, size,
+			 "timeline %u's own WAL can't be read up to there, so recovery goes along timeline %u, which begins with a copy "
+			 "of it at %X/%X: a copy that is promoted gets a history whose places are not in order, and can't be archived",
+			 wa_history_timeline_at(&plan->path, plan->needed_lsn - 1), last->tli, LSN_FORMAT_ARGS(last->begin));
+	return true;
+}
+
 /* "recovery can't go past ..." */
 static void
 say_end(WaPlanner *p, const WaIsland *island, WaPlanReason reason, const char *what)

@@ -287,6 +287,13 @@ typedef struct WaRestorePlan
 extern bool wa_plan_restore(const WaPlanInput *input, const WaRestoreTarget *target,
 							WaRestorePlan *plan);
 
+/*
+ * Does a feasible plan go along a timeline that it does not come to, because only
+ * that one's file of a segment can be read?  Then what that means is put into
+ * 'text', a sentence without its full stop.
+ */
+extern bool wa_plan_detour(const WaRestorePlan *plan, char *text, size_t size);
+
 /* A short word for a reason ("gap"), as plan_restore shows it. */
 extern const char *wa_plan_reason_name(WaPlanReason reason);
 

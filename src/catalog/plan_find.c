@@ -130,6 +130,8 @@ role_name(uint32 role)
 			return "prepared";
 		case WA_FOUND_FINISHED:
 			return "finished";
+		case WA_FOUND_SETTINGS:
+			return "settings";
 	}
 	return NULL;
 }

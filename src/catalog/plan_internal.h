@@ -33,6 +33,7 @@ typedef struct WaPlanFound
 	WaPlanRecord last[3];
 	List *prepared; /* WaPlanPrepared */
 	List *finished; /* the same, gid NULL */
+	List *settings; /* WaPlanSettings */
 	char *failed;   /* why it could not be read; NULL: it was */
 } WaPlanFound;
 
@@ -44,6 +45,13 @@ typedef struct WaPlanPrepared
 	TransactionId xid;
 	char *gid;
 } WaPlanPrepared;
+
+/* The server's settings were changed here. */
+typedef struct WaPlanSettings
+{
+	XLogRecPtr start_lsn;
+	char *text; /* as find_in_wal tells them */
+} WaPlanSettings;
 
 typedef struct WaPlanPlace
 {

@@ -95,6 +95,14 @@ take_row(WaPlanFound *found, HeapTuple row, TupleDesc desc)
 		else
 			found->finished = lappend(found->finished, p);
 	}
+	else if (strcmp(role, "settings") == 0)
+	{
+		WaPlanSettings *p = palloc0(sizeof(WaPlanSettings));
+
+		p->start_lsn = wa_plan_lsn(row, desc, 4);
+		p->text = SPI_getvalue(row, desc, 9);
+		found->settings = lappend(found->settings, p);
+	}
 	for (int i = 0; i < lengthof(last_role); i++)
 	{
 		if (strcmp(role, last_role[i]) == 0)

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "../base/restore_path.h"
 #include "../base/wal_name.h"
 #include "../state/shmem.h"
 #include "../state/stat_functions.h"
@@ -224,19 +225,62 @@ wa_plan_tablespaces(WaPlanCatalog *c, const WaRestorePlan *plan)
 	return locations;
 }
 
+/*
+ * Changes of the server's settings where the catalog's rows don't tell: in a
+ * child's copy of a segment that recovery reads instead of its parent's.
+ */
+static void
+unlisted_settings(WaPlanCatalog *c, const WaRestorePlan *plan, Datum *lsns, Datum *texts)
+{
+	WaPlanRange range = {&plan->path, 0, plan->needed_lsn};
+	List *settings = NIL;
+	WaIsland island;
+	Datum *places;
+	Datum *values;
+	ListCell *lc;
+	int n = 0;
+
+	/* before a hole nothing is known that would hold here */
+	if (wa_island_at(&c->input, &plan->path, plan->start_lsn, &island))
+		range.from = island.from;
+	for (int i = 0; i < plan->path.count; i++)
+	{
+		XLogRecPtr low;
+		XLogRecPtr high;
+
+		if (!wa_plan_unlisted(c, &range, i, &low, &high))
+			continue;
+		wa_plan_find(c, &plan->path, low, high, plan->needed_lsn, "none", 0, InvalidTransactionId);
+		if (c->found->failed == NULL)
+			settings = list_concat(settings, c->found->settings);
+	}
+	places = palloc(Max(list_length(settings), 1) * sizeof(Datum));
+	values = palloc(Max(list_length(settings), 1) * sizeof(Datum));
+	foreach (lc, settings)
+	{
+		const WaPlanSettings *s = lfirst(lc);
+
+		places[n] = LSNGetDatum(s->start_lsn);
+		values[n++] = CStringGetTextDatum(s->text);
+	}
+	*lsns = PointerGetDatum(construct_array(places, n, PG_LSNOID, sizeof(XLogRecPtr), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	*texts = PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 void
 wa_plan_parameters(WaPlanCatalog *c, const WaRestorePlan *plan, StringInfo lines)
 {
-	Oid types[] = {TEXTOID, INT8OID, INT4ARRAYOID, PG_LSNARRAYOID, PG_LSNOID, PG_LSNOID};
-	Datum values[6];
+	Oid types[] = {TEXTOID, INT8OID, INT4ARRAYOID, PG_LSNARRAYOID, PG_LSNOID, PG_LSNOID, PG_LSNARRAYOID, TEXTARRAYOID};
+	Datum values[8];
 
 	values[0] = CStringGetTextDatum(c->source);
 	values[1] = Int64GetDatum((int64) c->sysid);
 	path_arrays(&plan->path, &values[2], &values[3]);
 	values[4] = LSNGetDatum(plan->start_lsn);
 	values[5] = LSNGetDatum(plan->needed_lsn);
-	wa_plan_query("SELECT p.name, p.value FROM walarchive.plan_parameters($1, $2, $3, $4, $5, $6) p",
-				  6, types, values, NULL);
+	unlisted_settings(c, plan, &values[6], &values[7]);
+	wa_plan_query("SELECT p.name, p.value FROM walarchive.plan_parameters($1, $2, $3, $4, $5, $6, $7, $8) p",
+				  8, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple row = SPI_tuptable->vals[i];

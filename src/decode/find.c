@@ -4,8 +4,8 @@
  *	  The request "find": one record of a range, and what came before it.
  *
  * A plan of a recovery asks for the record at which it stops.  What was replayed
- * last before that, and which prepared transactions are open there, comes with
- * the same reading.
+ * last before that, which prepared transactions are open there, and which settings
+ * of the server were changed, comes with the same reading.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,7 +51,7 @@ typedef struct Find
 static bool
 find_event(uint8 rmid, uint8 info)
 {
-	return rmid == WA_RM_XACT && wa_event_record(rmid, info);
+	return (rmid == WA_RM_XACT || rmid == WA_RM_XLOG) && wa_event_record(rmid, info);
 }
 
 static void
@@ -119,6 +119,26 @@ note_finished(Find *find, const WaWalRecord *record, const WaWalEvent *event)
 	wa_out_message(find->out, WA_MSG_FOUND, &m, sizeof(m), NULL, 0);
 }
 
+static void
+tell_settings(Find *find, const WaWalRecord *record, const WaWalEvent *event)
+{
+	const WaParameters *p = &event->u.parameters;
+	WaMsgFound m;
+	char text[128];
+
+	memset(&m, 0, sizeof(m));
+	m.role = WA_FOUND_SETTINGS;
+	m.kind = WA_EVENT_NONE;
+	m.tli = find->walk.tli;
+	m.start_lsn = record->start_lsn;
+	m.end_lsn = record->end_lsn;
+	m.prev_lsn = record->prev_lsn;
+	/* what is negative is no setting */
+	m.gid_len = snprintf(text, sizeof(text), "%d %d %d %d %d", Max(p->max_connections, 0), Max(p->max_worker_processes, 0),
+						 Max(p->max_wal_senders, 0), Max(p->max_prepared_xacts, 0), Max(p->max_locks_per_xact, 0));
+	wa_out_message(find->out, WA_MSG_FOUND, &m, sizeof(m), text, m.gid_len);
+}
+
 static bool
 is_match(const Find *find, const WaWalEvent *event, bool ends)
 {
@@ -151,8 +171,10 @@ find_record(void *arg, const WaWalRecord *record)
 					   "a record has a right checksum, but makes no sense");
 		return false;
 	}
+	if (event.kind == WA_EVENT_PARAMETER_CHANGE)
+		tell_settings(find, record, &event);
 	/* of the other resource managers restore points alone */
-	if (record->rmid != WA_RM_XACT && event.kind != WA_EVENT_RESTORE_POINT)
+	if (record->rmid != WA_RM_XACT && (event.kind != WA_EVENT_RESTORE_POINT || !find->by_name))
 		event.kind = WA_EVENT_NONE;
 	commit = event.kind == WA_EVENT_COMMIT || event.kind == WA_EVENT_COMMIT_PREPARED;
 	ends = commit || event.kind == WA_EVENT_ABORT || event.kind == WA_EVENT_ABORT_PREPARED;

@@ -234,6 +234,7 @@ char *
 wa_plan_hint(const WaPlanFacts *f)
 {
 	const WaRestorePlan *plan = f->plan;
+	char detour[WA_PLAN_TEXT_LEN];
 	StringInfoData s;
 
 	initStringInfo(&s);
@@ -241,6 +242,8 @@ wa_plan_hint(const WaPlanFacts *f)
 		append_sentence(&s, unknown_timeline_text(f));
 	if (plan->feasible)
 	{
+		if (wa_plan_detour(plan, detour, sizeof(detour)))
+			append_sentence(&s, detour);
 		if (f->prepared != NIL)
 			append_sentence(&s, "prepared transactions are open there and keep their locks until COMMIT PREPARED or ROLLBACK PREPARED");
 		if (!plan->has_commit)
@@ -307,6 +310,7 @@ report_feasible(StringInfo s, const WaPlanFacts *f)
 {
 	const WaRestorePlan *plan = f->plan;
 	const WaPlanBackup *backup = &f->input->backups[plan->backup];
+	char detour[WA_PLAN_TEXT_LEN];
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -317,6 +321,8 @@ report_feasible(StringInfo s, const WaPlanFacts *f)
 	appendStringInfoChar(&text, ')');
 	append_line(s, "backup", text.data);
 	append_line(s, "timelines", wa_path_text(plan));
+	if (wa_plan_detour(plan, detour, sizeof(detour)))
+		append_line(s, "note", detour);
 	append_line(s, "WAL", psprintf("%s to %s: %lld files, %s", lsn_text(plan->start_lsn), lsn_text(plan->needed_lsn), (long long) wa_plan_segments(plan, f->segment_size), size_text(plan->needed_lsn - plan->start_lsn)));
 	append_line(s, "consistent at", lsn_text(plan->consistent_lsn));
 	if (plan->stops_before)
