@@ -231,6 +231,16 @@ ok( $host->poll_query_until('postgres',
 		"SELECT count(*) FROM walarchive.segment WHERE source = 'prod' AND state = 'finished'", "$files"),
 	'each finished segment is in the catalog');
 
+# Another receiver looks at what is there.
+sub begin_again
+{
+	$host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
+	wait_state($host, 'prod', 'paused');
+	$host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
+	wait_streaming($host, 'prod');
+	return;
+}
+
 # 8. the timeline ends in the segment whose file was set aside: it will never be
 # finished, so the file goes as soon as the one that stays partial has all of it
 arm_faults($host, 'fdatasync:EIO:/wal/:1');
@@ -249,11 +259,24 @@ ok(wait_for('the file to go', sub { !-e "$wal/$aside" }), 'timeline: it goes');
 ok(-e "$wal/$last", 'timeline: what was received again stays');
 is(join(' ', set_aside()), '', 'timeline: nothing is set aside any more');
 append_to_file("$wal/$aside", $tail);
-$host->safe_psql('postgres', "SELECT walarchive.pause_source('prod')");
-wait_state($host, 'prod', 'paused');
-$host->safe_psql('postgres', "SELECT walarchive.resume_source('prod')");
-wait_streaming($host, 'prod');
+my $kept = read_file_bytes("$wal/$last");
+begin_again();
 ok(-e "$wal/$aside" && read_file_bytes("$wal/$aside") eq $tail, 'timeline: a file with more than that is kept');
+
+# 9. the file that stays partial can't be synced; the next sync of it would succeed and
+# prove nothing, so that it is written again first
+unlink("$wal/$aside") or die "could not remove $aside: $!";
+append_to_file("$wal/$aside", read_file_bytes("$wal/$last"));
+arm_faults($host, "fsync:EIO:$last\$");
+begin_again();
+ok(-e "$wal/$aside", 'timeline: what was set aside stays while the other file cannot be synced');
+arm_faults($host, "write:EIO:$last\$");
+begin_again();
+ok(-e "$wal/$aside", 'timeline: and while that cannot be written again');
+disarm_faults($host);
+begin_again();
+ok(wait_for('the file to go', sub { !-e "$wal/$aside" }), 'timeline: it goes when that was written and synced');
+ok(read_file_bytes("$wal/$last") eq $kept, 'timeline: the other file has the same bytes');
 
 $host->stop;
 $primary->stop;

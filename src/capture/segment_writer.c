@@ -148,12 +148,17 @@ set_aside(const char *path)
 /*
  * Is each byte of the file 'aside' in the file 'path' as well, durably?  False
  * if that can't be said.
+ *
+ * To be durable it is written again, the same bytes, and synced.  A sync alone
+ * would not tell: who wrote the file may have died before its own, or an earlier
+ * one may have failed, here as well, and a kernel that has told of a failure
+ * takes those pages for clean, so that the next sync succeeds and does nothing.
  */
 static bool
 holds_all(WaSegmentWriter *w, const char *path, const char *aside)
 {
 	const size_t half = COMPARE_SIZE / 2;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	int old_fd = open(aside, O_RDONLY | O_CLOEXEC);
 	bool all = fd >= 0 && old_fd >= 0;
 	off_t pos = 0;
@@ -161,6 +166,7 @@ holds_all(WaSegmentWriter *w, const char *path, const char *aside)
 	while (all)
 	{
 		ssize_t n = pread(old_fd, w->buffer, half, pos);
+		ssize_t there;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -171,12 +177,14 @@ holds_all(WaSegmentWriter *w, const char *path, const char *aside)
 		}
 		/* what has no bytes in the other file are zeroes */
 		memset(w->buffer + half, 0, n);
-		all = pread(fd, w->buffer + half, n, pos) >= 0;
+		there = pread(fd, w->buffer + half, n, pos);
+		all = there >= 0;
 		for (ssize_t k = 0; all && k < n; k++)
 			all = w->buffer[k] == 0 || w->buffer[k] == w->buffer[half + k];
+		if (all && there > 0)
+			all = WA_FAULT(SEGMENT_WRITE, pwrite(fd, w->buffer + half, there, pos)) == there;
 		pos += n;
 	}
-	/* the process that wrote it may have died before it was synced */
 	all = all && WA_FAULT(REOPEN_FSYNC, fsync(fd)) == 0;
 	if (fd >= 0)
 		close(fd);
