@@ -351,6 +351,8 @@ sub check_not_feasible
 			$how = qr/$how|$ended|online backup was canceled/
 			  if $reason eq 'backup_not_on_path' && $plan->{hint} =~ m{^Backup \Q$label\E runs from ([0-9A-F/]+) to .* leaves that at ([0-9A-F/]+)\.}
 			  && $self->value("SELECT '$1'::pg_lsn < '$2'::pg_lsn") eq 't';
+			# another timeline's WAL, or none, is where one begins that does not begin on the path
+			$how = qr/$how|could not find redo location referenced by checkpoint record/ if !$self->begins_on_path($target, $label);
 			$self->wrong($target, $plan, $found, "from $label PostgreSQL fails, but for another reason than $reason: " . ($found->{fatal} // 'none'))
 			  if ($found->{fatal} // '') !~ $how;
 		}
@@ -408,6 +410,19 @@ sub holds_later
 		SELECT count(*) > 0
 		FROM walarchive.backup b CROSS JOIN LATERAL walarchive.commits('$name', timeline => $target->{timeline}, to_lsn => b.start_lsn) c
 		WHERE b.source = '$name' AND b.label = '$label' AND c.xact_time $beyond '$target->{time}')) eq 't';
+}
+
+# Does the path to the target's timeline have the place where the backup begins,
+# on the backup's timeline?
+sub begins_on_path
+{
+	my ($self, $target, $label) = @_;
+	my $name = $self->{history}{name};
+	return $self->value(qq(
+		SELECT count(*) > 0 FROM walarchive.backup b
+			CROSS JOIN LATERAL walarchive.timeline_path(b.source, b.system_identifier, $target->{timeline}) p
+		WHERE b.source = '$name' AND b.label = '$label'
+			AND p.timeline = b.timeline AND b.start_lsn >= p.begin_lsn AND (p.end_lsn IS NULL OR b.start_lsn < p.end_lsn))) eq 't';
 }
 
 # Is this a place in a segment that is damaged?
