@@ -92,6 +92,15 @@ is_finished(const WaPlanFound *found, bool after_match, TransactionId xid)
 	return false;
 }
 
+static void
+raise_unread(const WaPlanCatalog *c)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IO_ERROR),
+			 errmsg("could not read the archived WAL of source \"%s\"", c->source),
+			 errdetail("%s.", c->found->failed)));
+}
+
 /*
  * A reading of the segment from its start up to where the plan ends;
  * '*after_match' if its match is replayed as well.
@@ -116,10 +125,7 @@ last_segment(WaPlanCatalog *c, const WaRestorePlan *plan, XLogRecPtr from, bool 
 	}
 	wa_plan_find(c, &plan->path, from, plan->stop_lsn, plan->stop_lsn, "none", 0, InvalidTransactionId);
 	if (c->found->failed != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_IO_ERROR),
-				 errmsg("could not read the archived WAL of source \"%s\"", c->source),
-				 errdetail("%s.", c->found->failed)));
+		raise_unread(c);
 	return c->found;
 }
 
@@ -253,6 +259,9 @@ unlisted_settings(WaPlanCatalog *c, const WaRestorePlan *plan, Datum *lsns, Datu
 		wa_plan_find(c, &plan->path, low, high, plan->needed_lsn, "none", 0, InvalidTransactionId);
 		if (c->found->failed == NULL)
 			settings = list_concat(settings, c->found->settings);
+		/* what can't be read before the plan's beginning is no concern of it */
+		else if (high > plan->start_lsn)
+			raise_unread(c);
 	}
 	places = palloc(Max(list_length(settings), 1) * sizeof(Datum));
 	values = palloc(Max(list_length(settings), 1) * sizeof(Datum));
