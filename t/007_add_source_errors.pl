@@ -77,7 +77,7 @@ sub fails
 	my $slots = slots_of($node);
 
 	my ($rc, $out, $err) = $host->psql('postgres',
-		"SELECT walarchive.add_source('refused', \$\$$conninfo\$\$$args)", timeout => $PostgreSQL::Test::Utils::timeout_default);
+		"SELECT walarchive.add_source('refused', \$\$$conninfo\$\$$args)", timeout => 60);
 	is($rc, 3, "$what: it fails");
 	like($err, qr/ERROR:  .*$message/, "$what: the message");
 	like($err, qr/HINT:  .*$hint/, "$what: the hint");

@@ -85,7 +85,7 @@ sub shut_down
 
 	$node->stop('fast');
 	my $took = time() - $begin;
-	cmp_ok($took, '<', 120, sprintf('%s: the shutdown does not wait for long', $what));
+	cmp_ok($took, '<', 50, sprintf('%s: the shutdown does not wait for long', $what));
 	my ($control) = run_command([ 'pg_controldata', $node->data_dir ]);
 	my ($checkpoint) = $control =~ /^Latest checkpoint location:\s+(\S+)/m;
 	like($control, qr/^Database cluster state:\s+shut down$/m, "$what: it is complete");

@@ -43,10 +43,7 @@ wait_archived($host, 'prod', $primary);
 
 # --- a failover ---
 $primary->stop('immediate');
-append_to_file($primary->data_dir . '/recovery.signal', '');
-$primary->append_conf('postgresql.conf', "restore_command = 'false'\nrecovery_target_timeline = 'current'\n");
-$primary->start;
-ok(wait_for('the new timeline', sub { on_primary('SELECT pg_is_in_recovery()') eq 'f' }), 'the server goes on on timeline 2');
+ok(start_on_new_timeline($primary), 'the server goes on on timeline 2');
 wait_timeline($host, 'prod', 2);
 my $undone = insert(3);
 on_primary('SELECT pg_switch_wal()');

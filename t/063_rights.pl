@@ -301,7 +301,7 @@ my @payloads = ("'", "''", '"', '\\', "\\'", '$$', "'; DROP TABLE probe.canary; 
 foreach my $conforming (qw(on off))
 {
 	my ($results, $errors) = call_all('owner',
-		"SET escape_string_warning = off; SET standard_conforming_strings = $conforming; SET statement_timeout = '300s'", @payloads);
+		"SET escape_string_warning = off; SET standard_conforming_strings = $conforming; SET statement_timeout = '60s'", @payloads);
 	my @bad = grep { /^(42601|42P01|42703|42883|42P02|XX000|XX001|22P05|57014)/ } split(/\n/, $results);
 	is(join("\n", @bad[ 0 .. ($#bad < 5 ? $#bad : 5) ]), '', "standard_conforming_strings = $conforming: no text is taken for SQL");
 	cmp_ok(scalar(split(/\n/, $results)), '>', 300, "standard_conforming_strings = $conforming: they were called");

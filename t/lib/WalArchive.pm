@@ -19,7 +19,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_archive_host new_primary conninfo add_source archive_dir wal_dir
-  wait_for wait_streaming wait_timeline wait_archived wait_state wait_cause stat_of
+  wait_for wait_streaming wait_timeline start_on_new_timeline wait_archived wait_state wait_cause stat_of
   wal_files same_file read_file_bytes receiver_pid backend_pid
   start_receivewal stop_process make_synchronous
   start_sql sql_done sql_result journal_lines wait_event wait_health
@@ -182,6 +182,17 @@ sub wait_timeline
 	return 1;
 }
 
+# Start a server that is down as one that was promoted: what it has of WAL ends its
+# timeline, and it goes on on the next one.
+sub start_on_new_timeline
+{
+	my ($node) = @_;
+	append_to_file($node->data_dir . '/recovery.signal', '');
+	$node->append_conf('postgresql.conf', "restore_command = 'false'\nrecovery_target_timeline = 'current'\n");
+	$node->start;
+	return wait_for('the new timeline', sub { $node->safe_psql('postgres', 'SELECT pg_is_in_recovery()') eq 'f' });
+}
+
 # Wait until a setting that was changed by a reload has come to the postmaster,
 # and so to every process that it starts from now on.
 sub wait_setting
@@ -282,7 +293,7 @@ sub hold_snapshots
 		my $pid = backend_pid($node, 'background writer');
 		return 0 if $pid eq '' || kill('STOP', $pid) != 1;
 		my ($event, $late) = ('', 0);
-		usleep(1_000) while slurp_file("/proc/$pid/stat") !~ /\) [Tt] /;
+		wait_for('it to be stopped', sub { slurp_file("/proc/$pid/stat") =~ /\) [Tt] / }) or return 0;
 		$node->psql('postgres', "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = $pid",
 			stdout => \$event, timeout => 20, timed_out => \$late);
 		$node->{wa_held} = $pid;
